@@ -1,0 +1,168 @@
+"""Every failure that the stack raises on purpose; it knows no face.
+
+AIStackError                    500 internal_error
+├── SettingsError               500 invalid_settings
+├── InvalidRequest              422 invalid_request
+│   ├── InvalidFilter           422 invalid_filter
+│   └── InvalidCursor           422 invalid_cursor
+├── Unauthenticated             401 unauthenticated
+├── Forbidden                   403 forbidden
+├── NotFound                    404 not_found
+├── Conflict                    409 conflict
+│   ├── AlreadyExists           409 already_exists
+│   └── IdempotencyMismatch     422 idempotency_mismatch
+├── PreconditionFailed          412 precondition_failed
+├── TooLarge                    413 too_large
+├── Unsupported                 415 unsupported_media_type
+├── TooBusy                     429 too_busy
+├── Unavailable                 503 unavailable
+│   ├── DatabaseUnavailable     503 database_unavailable
+│   ├── VectorsUnavailable      503 vectors_unavailable
+│   └── EmbedderUnavailable     503 embedder_unavailable
+├── StorageFull                 507 storage_full
+├── DeadlineExceeded            504 deadline_exceeded
+└── StackError                  500 stack_error (the supervisor's)
+
+A class's docstring is its default message; `status` and `code` are what a face shows.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class AIStackError(Exception):
+    """Something went wrong inside the stack; the log has the details under this request id."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str = "", *, fields: Mapping[str, str] | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.fields = dict(fields or {})
+        super().__init__(self.message)
+
+
+class SettingsError(AIStackError):
+    """A setting has a value that the stack cannot use."""
+
+    code = "invalid_settings"
+
+
+class InvalidRequest(AIStackError):
+    """The request does not have the form that this operation takes."""
+
+    status, code = 422, "invalid_request"
+
+
+class InvalidFilter(InvalidRequest):
+    """The filter is not of the filter language."""
+
+    code = "invalid_filter"
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one that this list gave out."""
+
+    code = "invalid_cursor"
+
+
+class Unauthenticated(AIStackError):
+    """This request needs valid credentials."""
+
+    status, code = 401, "unauthenticated"
+
+
+class Forbidden(AIStackError):
+    """These credentials do not allow this operation."""
+
+    status, code = 403, "forbidden"
+
+
+class NotFound(AIStackError):
+    """There is nothing here under this id."""
+
+    status, code = 404, "not_found"
+
+
+class Conflict(AIStackError):
+    """The request contradicts the present state."""
+
+    status, code = 409, "conflict"
+
+
+class AlreadyExists(Conflict):
+    """This id is taken in this project."""
+
+    code = "already_exists"
+
+
+class IdempotencyMismatch(Conflict):
+    """This Idempotency-Key was used before with another request."""
+
+    status, code = 422, "idempotency_mismatch"
+
+
+class PreconditionFailed(AIStackError):
+    """The document has changed since the version that If-Match names."""
+
+    status, code = 412, "precondition_failed"
+
+
+class TooLarge(AIStackError):
+    """The request is larger than this gateway accepts."""
+
+    status, code = 413, "too_large"
+
+
+class Unsupported(AIStackError):
+    """The stack cannot read files of this type."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class TooBusy(AIStackError):
+    """Too much work is waiting already; try again shortly."""
+
+    status, code = 429, "too_busy"
+
+
+class Unavailable(AIStackError):
+    """A part that this operation needs does not answer; try again shortly."""
+
+    status, code = 503, "unavailable"
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL does not answer; try again shortly."""
+
+    code = "database_unavailable"
+
+
+class VectorsUnavailable(Unavailable):
+    """The vector engine does not answer; try again shortly."""
+
+    code = "vectors_unavailable"
+
+
+class EmbedderUnavailable(Unavailable):
+    """The embedder does not answer; try again shortly."""
+
+    code = "embedder_unavailable"
+
+
+class StorageFull(AIStackError):
+    """The disk is full; free some space and send the request again."""
+
+    status, code = 507, "storage_full"
+
+
+class DeadlineExceeded(AIStackError):
+    """The work did not finish within its deadline."""
+
+    status, code = 504, "deadline_exceeded"
+
+
+class StackError(AIStackError):
+    """The stack cannot do this in its present state."""
+
+    code = "stack_error"

@@ -1,0 +1,253 @@
+"""The settings: one frozen value, read from the environment and one file, passed in everywhere.
+
+Only this module reads the environment. Variables in the environment win over the file,
+the file over the defaults.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from ai_stack.errors import SettingsError
+
+APP = "nixos-ai-stack"
+PREFIX = "AI_STACK_"
+
+
+def _named(variable: str) -> AliasChoices:
+    """A field that is read from one of the specification's own variables."""
+    return AliasChoices(variable)
+
+
+class Settings(BaseModel):
+    """Everything that can be configured; the variable is AI_STACK_<FIELD> where none is named."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(description="Folder of all data, backed up as one.")
+    config_dir: Path = Field(description="Folder of .env and ai-optimizer.json.")
+    runtime_dir: Path | None = Field(
+        None, description="Folder of the sockets; by default one for each data folder under /tmp."
+    )
+    run_as: str = Field(
+        "nobody", description="The user that the parts run as when the stack is started by root."
+    )
+    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    port: int = Field(8091, ge=1, le=65535, description="Port that the gateway listens on.")
+    url: str | None = Field(
+        None, description="Gateway that the data verbs of the command line talk to."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged."
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="postgresql:// URL; by default a supervised PostgreSQL."
+    )
+    database_admin_url: SecretStr | None = Field(
+        None, description="URL of the role that owns the schema; by default database_url."
+    )
+    database_connections: int = Field(
+        12, ge=2, le=500, description="PostgreSQL connections that one process opens at most."
+    )
+    postgres_major: Literal[16, 18] = Field(
+        18, description="Major version of the supervised PostgreSQL for a new data folder."
+    )
+    postgres_host: str | None = Field(
+        None, validation_alias=_named("POSTGRES_HOST"), description="Host of a PostgreSQL server."
+    )
+    postgres_port: int = Field(
+        5432, ge=1, le=65535, validation_alias=_named("POSTGRES_PORT"), description="Its port."
+    )
+    postgres_user: str = Field(
+        "mcp", validation_alias=_named("POSTGRES_USER"), description="Its user."
+    )
+    postgres_password: SecretStr | None = Field(
+        None, validation_alias=_named("POSTGRES_PASSWORD"), description="Its user's password."
+    )
+    postgres_db: str = Field(
+        "mcp", validation_alias=_named("POSTGRES_DB"), description="Its database."
+    )
+
+    redis_url: SecretStr | None = Field(
+        None, description="redis://, rediss:// or unix:// URL; by default a supervised Redis."
+    )
+    redis_host: str | None = Field(
+        None, validation_alias=_named("REDIS_HOST"), description="Host of a Redis server."
+    )
+    redis_port: int = Field(
+        6379, ge=1, le=65535, validation_alias=_named("REDIS_PORT"), description="Its port."
+    )
+    redis_password: SecretStr | None = Field(
+        None, validation_alias=_named("REDIS_PASSWORD"), description="Its password."
+    )
+    redis_maxmemory: str = Field(
+        "512mb", pattern=r"^\d+(kb|mb|gb)?$", description="Memory of the supervised Redis."
+    )
+
+    vectors_url: SecretStr = Field(
+        SecretStr("qdrant-edge:"),
+        description="qdrant-edge: (supervised), qdrant://host:6333, or pgvector:",
+    )
+    qdrant_host: str | None = Field(
+        None, validation_alias=_named("QDRANT_HOST"), description="Host of a Qdrant server."
+    )
+    qdrant_port: int = Field(
+        6333, ge=1, le=65535, validation_alias=_named("QDRANT_PORT"), description="Its HTTP port."
+    )
+    qdrant_api_key: SecretStr | None = Field(None, description="Key of the Qdrant server.")
+
+    embedder_url: SecretStr = Field(
+        SecretStr("onnx:"),
+        description="onnx: (supervised), or the http(s)://host/v1 of an OpenAI-compatible server.",
+    )
+    embedder_api_key: SecretStr | None = Field(None, description="Key of that server.")
+    embedder_threads: int = Field(
+        0, ge=0, le=256, description="Threads of the supervised embedder; 0: one a core."
+    )
+    embedding_model: str = Field(
+        "all-MiniLM-L6-v2",
+        description="Model for new embeddings: a built-in name or a hub repository with ONNX.",
+    )
+    embedding_description: Path | None = Field(
+        None, description="JSON file that describes a model which the stack does not know."
+    )
+    huggingface_token: SecretStr | None = Field(
+        None, validation_alias=_named("HUGGING_FACE_HUB_TOKEN"), description="Token for the hub."
+    )
+    hub_url: str = Field("https://huggingface.co", description="Hub that models come from.")
+
+    rerank_url: str | None = Field(
+        None, description="An engine's /v1/rerank, or cross-encoder: for a local model."
+    )
+    hybrid_weight: float = Field(
+        0.15, ge=0, le=1, description="Weight of keywords in hybrid search; the meaning's is 1 - w."
+    )
+    search_cache_ttl_s: int = Field(
+        300, ge=0, description="Seconds that a search's answer is kept; 0 keeps none."
+    )
+    import_max_file_bytes: int = Field(
+        100 << 20, ge=1, description="Largest file that an import accepts."
+    )
+    import_timeout_s: float = Field(60, gt=0, description="Longest time to read one file.")
+    import_memory_bytes: int = Field(
+        1 << 30, ge=64 << 20, description="Memory that reading one file may take."
+    )
+    request_max_bytes: int = Field(
+        64 << 20, ge=1024, description="Largest request body, imports aside."
+    )
+    watch_imports: bool = Field(True, description="Follow the files under <data>/imports.")
+    watch_interval_s: float = Field(2, gt=0, description="Seconds between looks at that folder.")
+
+    @property
+    def gateway_url(self) -> str:
+        return self.url or f"http://{self.host}:{self.port}"
+
+    @property
+    def database(self) -> str | None:
+        """The PostgreSQL URL in force, None when the supervisor is to start one."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        if self.postgres_host is None:
+            return None
+        secret = self.postgres_password
+        password = f":{quote(secret.get_secret_value(), safe='')}" if secret else ""
+        user = quote(self.postgres_user, safe="")
+        place = f"{self.postgres_host}:{self.postgres_port}"
+        return f"postgresql://{user}{password}@{place}/{quote(self.postgres_db, safe='')}"
+
+    @property
+    def redis(self) -> str | None:
+        """The Redis URL in force, None when the supervisor is to start one."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.redis_host is None:
+            return None
+        secret = self.redis_password
+        password = f":{quote(secret.get_secret_value(), safe='')}@" if secret else ""
+        return f"redis://{password}{self.redis_host}:{self.redis_port}"
+
+    @property
+    def vectors(self) -> str:
+        if "vectors_url" not in self.model_fields_set and self.qdrant_host is not None:
+            return f"qdrant://{self.qdrant_host}:{self.qdrant_port}"
+        return self.vectors_url.get_secret_value()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one setting's value came from: `default`, `environment` or a file's path."""
+
+    field: str
+    variable: str
+    source: str
+
+
+def variable_of(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else PREFIX + name.upper()
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    return read_settings(os.environ if environment is None else environment)[0]
+
+
+def read_settings(environment: Mapping[str, str]) -> tuple[Settings, list[Origin]]:
+    """The settings and the origin of each; SettingsError names the variable and its file."""
+    config_dir = Path(environment.get("AI_STACK_CONFIG_DIR") or _home(environment, "CONFIG"))
+    file = config_dir / ".env"
+    values = (
+        {k: v for k, v in dotenv_values(file).items() if v is not None} if file.is_file() else {}
+    )
+    given = {"config_dir": str(config_dir), "data_dir": str(_home(environment, "DATA"))}
+    origins = []
+    for name, field in Settings.model_fields.items():
+        variable = variable_of(name, field)
+        source = _source(variable, environment, values, file)
+        if source != "default":
+            given[name] = environment.get(variable) or values[variable]
+        origins.append(Origin(name, variable, source))
+    return _validated(given, origins), origins
+
+
+def _source(
+    variable: str, environment: Mapping[str, str], values: Mapping[str, str], file: Path
+) -> str:
+    if environment.get(variable):
+        return "environment"
+    return str(file) if values.get(variable) else "default"
+
+
+def _home(environment: Mapping[str, str], kind: Literal["CONFIG", "DATA"]) -> Path:
+    default = ".config" if kind == "CONFIG" else ".local/share"
+    home = environment.get("HOME") or str(Path.home())
+    return Path(environment.get(f"XDG_{kind}_HOME") or Path(home) / default) / APP
+
+
+def _validated(given: Mapping[str, str], origins: list[Origin]) -> Settings:
+    by_key = {key: o for o in origins for key in (o.field, o.variable)}
+    aliased = {_key(name): value for name, value in given.items()}
+    try:
+        return Settings.model_validate(aliased)
+    except ValidationError as error:
+        first = error.errors()[0]
+        origin = by_key[str(first["loc"][0])]
+        raise SettingsError(f"{origin.variable} ({origin.source}): {first['msg']}.") from None
+
+
+def _key(name: str) -> str:
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name
+
+
+def default_of(field: FieldInfo) -> object:
+    """A field's default, None where it is worked out when the settings are read."""
+    return None if field.default is PydanticUndefined else field.default
