@@ -1,0 +1,171 @@
+"""The door to PostgreSQL, the truth of the stack: units of work over one project's views.
+
+Only this package and the pgvector store hold SQL. A unit of work is opened by the outermost
+service method; inner ones receive it. The role in use sees views, never tables.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from sqlalchemy import CursorResult, Row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as CheckoutTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ai_stack.database.identifiers import uuid7
+from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded, StackError, StorageFull
+
+Parameters = Mapping[str, object] | Sequence[Mapping[str, object]]
+
+ROLE = "aidb_gateway"
+OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
+CHECKOUT_S, STATEMENT_MS = 10.0, 60_000
+SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
+
+
+class Database:
+    """Two pools on one server: SQLAlchemy's for units of work, psycopg's for the hot paths."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]],
+        new_id: Callable[[], UUID] = uuid7,
+    ) -> None:
+        self.engine = engine
+        self.pool = pool
+        self.new_id = new_id
+
+    @asynccontextmanager
+    async def transaction(self, project_id: UUID | None) -> AsyncIterator["Transaction"]:
+        """One unit of work on a project's rows; None sees no project's, only the functions.
+
+        Raises DatabaseUnavailable, StorageFull or DeadlineExceeded in place of the driver's
+        errors; an AIStackError from within rolls back and passes through.
+        """
+        with translated():
+            async with self.engine.begin() as connection:
+                tx = Transaction(connection, project_id, self.new_id)
+                if project_id is not None:
+                    await tx.execute(SET_PROJECT, {"project": str(project_id)})
+                yield tx
+
+    async def ping(self) -> None:
+        async with self.transaction(None) as tx:
+            await tx.execute("SELECT 1")
+
+    async def aclose(self) -> None:
+        await self.pool.close()
+        await self.engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open unit of work; `project_id` is the project that its views show."""
+
+    connection: AsyncConnection
+    project_id: UUID | None
+    new_id: Callable[[], UUID] = uuid7
+
+    async def execute(self, sql: str, parameters: Parameters | None = None) -> CursorResult[Any]:
+        return await self.connection.exec_driver_sql(sql, parameters)
+
+    async def rows(self, sql: str, parameters: Parameters | None = None) -> Sequence[Row[Any]]:
+        return (await self.execute(sql, parameters)).all()
+
+    async def row(self, sql: str, parameters: Parameters | None = None) -> Row[Any] | None:
+        return (await self.execute(sql, parameters)).one_or_none()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the stack's errors for the driver's, once, here."""
+    try:
+        yield
+    except (CheckoutTimeout, PoolTimeout) as error:
+        raise DatabaseUnavailable from error
+    except DBAPIError as error:
+        raise _translation(error.orig) from error
+    except psycopg.Error as error:
+        raise _translation(error) from error
+
+
+def _translation(error: BaseException | None) -> Exception:
+    if isinstance(error, psycopg.errors.DiskFull):
+        return StorageFull()
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return DeadlineExceeded("The database took too long to answer.")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return DatabaseUnavailable()
+    return StackError("The database refused a statement; the log has it under this request id.")
+
+
+async def open_database(url: str, *, connections: int = 12) -> Database:
+    """Connect to a postgresql:// URL, and refuse a server that could lose data or leak it.
+
+    Raises StackError for a server with fsync or full_page_writes off, an old one, a schema that
+    is not migrated, or a role that can read the tables behind the views.
+    """
+    pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]](
+        url,
+        kwargs={"options": OPTIONS, "autocommit": True},
+        min_size=1,
+        max_size=max(1, connections // 2),
+        timeout=CHECKOUT_S,
+        open=False,
+        check=None,
+    )
+    database = Database(_engine(url, max(1, connections - connections // 2)), pool)
+    await pool.open()
+    try:
+        await _check_server(database)
+    except BaseException:
+        await database.aclose()
+        raise
+    return database
+
+
+def _engine(url: str, connections: int) -> AsyncEngine:
+    return create_async_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=CHECKOUT_S,
+        pool_use_lifo=True,
+        connect_args={"options": f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"},
+    )
+
+
+async def _check_server(database: Database) -> None:
+    async with database.transaction(None) as tx:
+        row = await tx.row(
+            "SELECT current_setting('fsync'), current_setting('full_page_writes'),"
+            " current_setting('server_version_num')::int,"
+            " to_regclass('tenant.documents') IS NOT NULL"
+        )
+        assert row is not None
+        _require_durable(*tuple(row))
+        readable = await tx.row(
+            "SELECT count(*) FROM pg_class c WHERE relnamespace = to_regnamespace('aidb')"
+            " AND relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')"
+        )
+        if readable is None or readable[0]:
+            raise StackError(f"The role {ROLE} can read the tables behind the tenants' views.")
+
+
+def _require_durable(fsync: str, pages: str, version: int, migrated: bool) -> None:
+    if fsync != "on" or pages != "on":
+        raise StackError(
+            f"PostgreSQL runs with fsync={fsync} and full_page_writes={pages}: a crash would lose"
+            " documents. Switch both on and start again."
+        )
+    if version < 160000:
+        raise StackError(f"PostgreSQL {version // 10000} is too old: 16 to 18 are supported.")
+    if not migrated:
+        raise StackError("The database has no tables yet: run `ai-stack migrate`.")

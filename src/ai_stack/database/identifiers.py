@@ -1,0 +1,15 @@
+"""UUIDv7 (RFC 9562): ids that sort by the time they were made."""
+
+import os
+import time
+from uuid import UUID
+
+
+def uuid7() -> UUID:
+    """48 bits of Unix milliseconds, 12 of the millisecond's fraction, 62 random."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    milliseconds, rest = divmod(nanoseconds, 1_000_000)
+    time_ms = seconds * 1000 + milliseconds
+    fraction = rest * 4096 // 1_000_000
+    random = int.from_bytes(os.urandom(8)) & (1 << 62) - 1
+    return UUID(int=time_ms << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random)
