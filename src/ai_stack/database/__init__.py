@@ -7,13 +7,13 @@ service method; inner ones receive it. The role in use sees views, never tables.
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy import CursorResult, Row
+from sqlalchemy import CursorResult
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as CheckoutTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from ai_stack.database.identifiers import uuid7
 from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded, StackError, StorageFull
 
-Parameters = Mapping[str, object] | Sequence[Mapping[str, object]]
+Record: TypeAlias = tuple[Any, ...]
+Parameters: TypeAlias = Mapping[str, object] | Sequence[Mapping[str, object]]
 
 ROLE = "aidb_gateway"
 OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
@@ -76,11 +77,13 @@ class Transaction:
     async def execute(self, sql: str, parameters: Parameters | None = None) -> CursorResult[Any]:
         return await self.connection.exec_driver_sql(sql, parameters)
 
-    async def rows(self, sql: str, parameters: Parameters | None = None) -> Sequence[Row[Any]]:
+    async def rows(
+        self, sql: str, parameters: Parameters | None = None
+    ) -> Sequence[Row[tuple[Any, ...]]]:
         return (await self.execute(sql, parameters)).all()
 
-    async def row(self, sql: str, parameters: Parameters | None = None) -> Row[Any] | None:
-        return (await self.execute(sql, parameters)).one_or_none()
+    async def row(self, sql: str, parameters: Parameters | None = None) -> Record | None:
+        return cast("Record | None", (await self.execute(sql, parameters)).one_or_none())
 
 
 @contextmanager
@@ -150,7 +153,7 @@ async def _check_server(database: Database) -> None:
             " to_regclass('tenant.documents') IS NOT NULL"
         )
         assert row is not None
-        _require_durable(*tuple(row))
+        _require_durable(*row)
         readable = await tx.row(
             "SELECT count(*) FROM pg_class c WHERE relnamespace = to_regnamespace('aidb')"
             " AND relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')"

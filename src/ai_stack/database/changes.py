@@ -1,0 +1,80 @@
+"""Changes that the index has still to follow: taken in leases, finished by version."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from ai_stack.database import Database, Transaction
+from ai_stack.database.documents import Lease
+
+
+async def lease(database: Database, batch: int, seconds: float) -> list[Lease]:
+    """Up to `batch` due changes of all projects, kept from other workers for `seconds`."""
+    async with database.transaction(None) as tx:
+        rows = await tx.rows(
+            "SELECT * FROM tenant.lease_dirty(%(batch)s, %(seconds)s)",
+            {"batch": batch, "seconds": seconds},
+        )
+        return [Lease(*row) for row in rows]
+
+
+async def extend(tx: Transaction, leases: Sequence[Lease], seconds: float) -> None:
+    await tx.execute(
+        "UPDATE dirty d SET due = now() + make_interval(secs => %(seconds)s)"
+        " FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(id, version)"
+        " WHERE d.document_id = n.id AND d.version = n.version",
+        {"seconds": seconds, **_arrays(leases)},
+    )
+
+
+async def finish(tx: Transaction, leases: Sequence[Lease]) -> None:
+    """The index has followed these versions; a later change of the same document stays."""
+    await tx.execute(
+        "DELETE FROM dirty d"
+        " USING unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(id, version)"
+        " WHERE d.document_id = n.id AND d.version = n.version",
+        _arrays(leases),
+    )
+
+
+async def postpone(
+    tx: Transaction, leases: Sequence[Lease], error: str, delay_s: float, *, final: bool
+) -> None:
+    """Try again after `delay_s`, or never when `final`; the error is told with the document."""
+    await tx.execute(
+        "UPDATE dirty d SET due = now() + make_interval(secs => %(delay)s), error = %(error)s,"
+        " failed = %(final)s, tries = greatest(tries, 1)"
+        " FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(id, version)"
+        " WHERE d.document_id = n.id AND d.version = n.version",
+        {"delay": delay_s, "error": error, "final": final, **_arrays(leases)},
+    )
+
+
+async def unfinished(tx: Transaction, ids: Sequence[UUID]) -> dict[UUID, bool]:
+    """Those of these documents that the index has not followed, and whether it gave up."""
+    rows = await tx.rows(
+        "SELECT document_id, failed FROM dirty WHERE document_id = ANY (%(ids)s)",
+        {"ids": list(ids)},
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def count(database: Database) -> tuple[int, int]:
+    """(waiting, given up) over all projects."""
+    async with database.transaction(None) as tx:
+        row = await tx.row("SELECT waiting, failed FROM tenant.count_dirty()")
+        return (0, 0) if row is None else (row[0], row[1])
+
+
+async def retry_failed(tx: Transaction) -> int:
+    """Give every change that was given up another chance; how many there were."""
+    done = await tx.execute(
+        "UPDATE dirty SET failed = false, tries = 0, error = NULL, due = now() WHERE failed"
+    )
+    return done.rowcount
+
+
+def _arrays(leases: Sequence[Lease]) -> dict[str, object]:
+    return {
+        "ids": [lease.document_id for lease in leases],
+        "versions": [lease.version for lease in leases],
+    }

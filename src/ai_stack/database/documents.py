@@ -1,0 +1,204 @@
+"""Documents and their callers' keys, as rows; every write marks its document dirty."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+from psycopg.errors import UniqueViolation
+from sqlalchemy.exc import IntegrityError
+
+from ai_stack.database import Record, Transaction
+from ai_stack.database.filters import compile_filter
+from ai_stack.errors import AlreadyExists, NotFound
+from ai_stack.models.documents import Document, Metadata, NewDocument
+from ai_stack.models.filters import Filter
+
+COLUMNS = """
+d.id, coalesce(k.key, d.id::text), d.content, d.metadata, d.created_at, d.updated_at, d.version,
+CASE WHEN x.document_id IS NULL THEN 'indexed' WHEN x.failed THEN 'failed' ELSE 'pending' END,
+CASE WHEN x.failed THEN x.error END"""
+SOURCE = """
+documents d LEFT JOIN document_keys k ON k.document_id = d.id
+LEFT JOIN dirty x ON x.document_id = d.id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A change to follow: the document, its project, and the version of the change."""
+
+    document_id: UUID
+    project_id: UUID
+    version: int
+    tries: int = 1
+
+
+def from_row(row: Record) -> Document:
+    return Document(*row)
+
+
+async def insert(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> None:
+    """Store documents under our ids; AlreadyExists when one of the callers' keys is taken."""
+    await tx.execute(
+        "INSERT INTO documents (id, content, metadata, vector, created_at, updated_at)"
+        " SELECT id, content, metadata, vector::halfvec, coalesce(created, now()),"
+        " coalesce(updated, created, now())"
+        " FROM unnest(%(ids)s::uuid[], %(contents)s::text[], %(metadata)s::jsonb[],"
+        " %(vectors)s::text[], %(created)s::timestamptz[], %(updated)s::timestamptz[])"
+        " AS n(id, content, metadata, vector, created, updated)",
+        {
+            "ids": [id for id, _ in new],
+            "contents": [d.content for _, d in new],
+            "metadata": [json.dumps(d.metadata) for _, d in new],
+            "vectors": [_halfvec(d.vector) for _, d in new],
+            "created": [d.created_at for _, d in new],
+            "updated": [d.updated_at for _, d in new],
+        },
+    )
+    keyed = [(id, d.key, d.source_hash) for id, d in new if d.key is not None]
+    if keyed:
+        await _insert_keys(tx, keyed)
+
+
+async def _insert_keys(tx: Transaction, keyed: Sequence[tuple[UUID, str, str | None]]) -> None:
+    try:
+        await tx.execute(
+            "INSERT INTO document_keys (document_id, key, source_hash)"
+            " SELECT id, key, decode(hash, 'hex')"
+            " FROM unnest(%(ids)s::uuid[], %(keys)s::text[], %(hashes)s::text[])"
+            " AS n(id, key, hash)",
+            {
+                "ids": [k[0] for k in keyed],
+                "keys": [k[1] for k in keyed],
+                "hashes": [k[2] for k in keyed],
+            },
+        )
+    except IntegrityError as error:
+        if isinstance(error.orig, UniqueViolation):
+            raise AlreadyExists("A document with this id exists in this project.") from error
+        raise
+
+
+async def mark_dirty(tx: Transaction, ids: Collection[UUID], lease_s: float = 0) -> list[Lease]:
+    """Have the index follow these documents; a lease keeps them for the caller meanwhile.
+
+    Called in the transaction of the change itself, so neither is there without the other.
+    """
+    rows = await tx.rows(
+        "INSERT INTO dirty (document_id, project_id, due)"
+        " SELECT id, tenant.project(), now() + make_interval(secs => %(lease)s)"
+        " FROM unnest(%(ids)s::uuid[]) AS n(id) ORDER BY id"
+        " ON CONFLICT (document_id) DO UPDATE SET version = nextval('aidb.versions'),"
+        " due = excluded.due, tries = 0, failed = false, error = NULL"
+        " RETURNING document_id, project_id, version",
+        {"ids": list(ids), "lease": lease_s},
+    )
+    return [Lease(*row) for row in rows]
+
+
+async def find(tx: Transaction, id: str, *, lock: bool = False) -> Document:
+    """The document of a caller's key or of one of our ids; NotFound."""
+    uuid = await _resolve(tx, id)
+    found = [] if uuid is None else await fetch(tx, [uuid], lock=lock)
+    if not found:
+        raise NotFound("There is no document with this id.")
+    return found[0]
+
+
+async def _resolve(tx: Transaction, id: str) -> UUID | None:
+    row = await tx.row("SELECT document_id FROM document_keys WHERE key = %(id)s", {"id": id})
+    if row is not None:
+        return UUID(str(row[0]))
+    try:
+        return UUID(id)
+    except ValueError:
+        return None
+
+
+async def fetch(tx: Transaction, ids: Collection[UUID], *, lock: bool = False) -> list[Document]:
+    """The documents that there are of these, in the order of our ids."""
+    locking = " FOR UPDATE OF d" if lock else ""
+    rows = await tx.rows(
+        f"SELECT {COLUMNS} FROM {SOURCE} WHERE d.id = ANY (%(ids)s) ORDER BY d.id{locking}",
+        {"ids": list(ids)},
+    )
+    return [from_row(row) for row in rows]
+
+
+async def page(
+    tx: Transaction, *, after: UUID | None, limit: int, filter: Filter | None, search: str | None
+) -> list[Document]:
+    """Documents in the order of our ids, oldest first, after one of them."""
+    condition, parameters = compile_filter(filter)
+    words = "d.id IN (SELECT document_id FROM chunks WHERE words @@"
+    matching = f"{words} plainto_tsquery('english', %(search)s))" if search else "true"
+    rows = await tx.rows(
+        f"SELECT {COLUMNS} FROM {SOURCE} WHERE {condition} AND {matching}"
+        " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
+        {**parameters, "after": after, "limit": limit, "search": search},
+    )
+    return [from_row(row) for row in rows]
+
+
+async def replace(
+    tx: Transaction,
+    document: Document,
+    *,
+    content: str,
+    metadata: Metadata,
+    vector: Sequence[float] | None,
+    source_hash: str | None = None,
+    updated_at: datetime | None = None,
+) -> None:
+    """Give a stored document another content and metadata, and a new version."""
+    await tx.execute(
+        "UPDATE documents SET content = %(content)s, metadata = %(metadata)s,"
+        " vector = CASE WHEN %(vector)s::text IS NOT NULL THEN %(vector)s::halfvec"
+        "   WHEN content = %(content)s THEN vector END,"
+        " indexed_content = CASE WHEN %(vector)s::text IS NULL THEN indexed_content END,"
+        " version = nextval('aidb.versions'), updated_at = coalesce(%(updated)s, now())"
+        " WHERE id = %(id)s",
+        {
+            "id": document.uuid,
+            "content": content,
+            "metadata": json.dumps(metadata),
+            "vector": _halfvec(vector),
+            "updated": updated_at,
+        },
+    )
+    if source_hash is not None:
+        await tx.execute(
+            "UPDATE document_keys SET source_hash = decode(%(hash)s, 'hex')"
+            " WHERE document_id = %(id)s",
+            {"id": document.uuid, "hash": source_hash},
+        )
+
+
+async def delete(tx: Transaction, ids: Collection[UUID]) -> None:
+    """Remove documents with their keys, chunks and embeddings."""
+    await tx.execute("DELETE FROM documents WHERE id = ANY (%(ids)s)", {"ids": list(ids)})
+
+
+async def sources(tx: Transaction, prefix: str) -> dict[str, tuple[UUID, str | None]]:
+    """Key -> (our id, sha256 of the file it was read from), of the keys under a prefix."""
+    rows = await tx.rows(
+        "SELECT key, document_id, encode(source_hash, 'hex') FROM document_keys"
+        " WHERE key ^@ %(prefix)s",
+        {"prefix": prefix},
+    )
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+async def source(tx: Transaction, key: str) -> tuple[UUID, str | None] | None:
+    """Our id and the source's sha256 of one key."""
+    row = await tx.row(
+        "SELECT document_id, encode(source_hash, 'hex') FROM document_keys WHERE key = %(key)s",
+        {"key": key},
+    )
+    return None if row is None else (row[0], row[1])
+
+
+def _halfvec(vector: Sequence[float] | None) -> str | None:
+    return None if vector is None else orjson.dumps(list(vector)).decode()
