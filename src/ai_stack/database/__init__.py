@@ -77,10 +77,8 @@ class Transaction:
     async def execute(self, sql: str, parameters: Parameters | None = None) -> CursorResult[Any]:
         return await self.connection.exec_driver_sql(sql, parameters)
 
-    async def rows(
-        self, sql: str, parameters: Parameters | None = None
-    ) -> Sequence[Row[tuple[Any, ...]]]:
-        return (await self.execute(sql, parameters)).all()
+    async def rows(self, sql: str, parameters: Parameters | None = None) -> Sequence[Record]:
+        return cast(Sequence[Record], (await self.execute(sql, parameters)).all())
 
     async def row(self, sql: str, parameters: Parameters | None = None) -> Record | None:
         return cast("Record | None", (await self.execute(sql, parameters)).one_or_none())

@@ -54,7 +54,7 @@ async def show(
         f" JOIN chunks c ON c.document_id = d.id WHERE c.id = ANY (%(ids)s) AND {condition}",
         {"ids": list(chunk_ids), **parameters},
     )
-    return [Shown(*row[:4], from_row(row[4:])) for row in rows]
+    return [Shown(r[0], r[1], r[2], r[3], from_row(r[4:])) for r in rows]
 
 
 async def keyword(
