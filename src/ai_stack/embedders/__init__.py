@@ -5,13 +5,22 @@ http(s)://host/v1            any server of OpenAI's /v1/embeddings
 memory:                      hashed words in this process, for unit tests
 """
 
+import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
+from ai_stack.errors import SettingsError
 from ai_stack.models.embedding import EmbeddingModel, TextKind
+
+if TYPE_CHECKING:
+    # At run time this would load pydantic into the child, which keeps its memory small.
+    from ai_stack.settings import Settings
+
+BACKENDS = {"onnx": "onnx", "http": "openai", "https": "openai", "memory": "memory"}
 
 
 class Embedder(Protocol):
@@ -35,3 +44,17 @@ class Embedder(Protocol):
         """Return when it serves."""
 
     async def aclose(self) -> None: ...
+
+
+async def open_embedder(settings: "Settings", model: str | None = None) -> Embedder:
+    """The embedder of `embedder_url` for `model`, by default `embedding_model`.
+
+    Two may be open at once for two models. Raises SettingsError for a URL or model that the
+    stack does not know, EmbedderUnavailable when it does not answer.
+    """
+    scheme = urlsplit(settings.embedder_url.get_secret_value()).scheme
+    if scheme not in BACKENDS:
+        raise SettingsError(f"AI_STACK_EMBEDDER_URL must begin with one of {', '.join(BACKENDS)}.")
+    backend = importlib.import_module(f"{__name__}.{BACKENDS[scheme]}")
+    embedder: Embedder = await backend.open_backend(settings, model or settings.embedding_model)
+    return embedder
