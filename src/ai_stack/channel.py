@@ -6,6 +6,7 @@ Calls are multiplexed by an id, answered in any order, and cancelled when the ca
 
 import asyncio
 import itertools
+import logging
 import os
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ import orjson
 from ai_stack.errors import AIStackError, Unavailable
 
 Handler = Callable[[Mapping[str, Any], bytes], Awaitable[tuple[Mapping[str, Any], bytes]]]
+
+log = logging.getLogger("ai_stack.channel")
 
 FRAME = struct.Struct("<II")
 MAX_HEADER, MAX_BODY = 64 << 20, 256 << 20
@@ -153,7 +156,11 @@ class ChannelServer:
         try:
             reply, data = await self.handlers[header["method"]](header, body)
         except AIStackError as error:
-            reply, data = {"error": error.message, "code": error.code}, b""
+            reply = {"error": error.message, "code": error.code, "fields": error.fields}
+            data = b""
+        except Exception:
+            log.exception("a call failed")
+            reply, data = {"error": "", "code": AIStackError.code}, b""
         with suppress(OSError):
             writer.writelines(_encode({**reply, "id": header["id"]}, data))
             await writer.drain()
@@ -176,7 +183,7 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
     if "error" not in reply:
         return reply
     kind = ERRORS.get(reply.get("code", ""), AIStackError)
-    raise kind(reply["error"])
+    raise kind(reply["error"], fields=reply.get("fields"))
 
 
 def _tree(error: type[AIStackError]) -> Iterator[type[AIStackError]]:

@@ -77,16 +77,17 @@ KNOWN = (
 )
 
 
-def describe(name: str, file: Path | None = None) -> Description:
-    """The description of `name`: the file's, when it is of that name, else a known one.
-
-    Raises SettingsError when neither knows the model.
-    """
+def find(name: str, file: Path | None = None) -> Description | None:
+    """The description of `name`: the file's, when it is of that name, else a known one."""
     if file is not None and (own := read_description(file)).name == name:
         return own
-    for known in KNOWN:
-        if name in (known.name, known.repository):
-            return known
+    return next((known for known in KNOWN if name in (known.name, known.repository)), None)
+
+
+def describe(name: str, file: Path | None = None) -> Description:
+    """The same; raises SettingsError when neither knows the model."""
+    if (found := find(name, file)) is not None:
+        return found
     names = ", ".join(known.name for known in KNOWN)
     raise SettingsError(
         f"AI_STACK_EMBEDDING_MODEL: {name} is not described. Known are {names}; describe "

@@ -29,18 +29,19 @@ class Weights:
     sha256: str
 
 
+Fetch = Callable[[Description, Path], Weights]
+
+
 def sha256_of(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def prepare(
-    description: Description, cache: Path, fetch: Callable[[Description, Path], Weights]
-) -> Weights:
+def prepare(description: Description, cache: Path, fetch: Fetch | None = None) -> Weights:
     """The model's files, made or fetched into `cache` when they are not there yet."""
     if description.folder is not None:
         found = in_folder(description, Path(description.folder))
-    elif description.repository is not None:
+    elif description.repository is not None and fetch is not None:
         found = fetch(description, cache)
     else:
         found = minilm(cache)
