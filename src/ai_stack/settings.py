@@ -4,9 +4,11 @@ Only this module reads the environment. Variables in the environment win over th
 the file over the defaults.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -20,6 +22,12 @@ from ai_stack.errors import SettingsError
 
 APP = "nixos-ai-stack"
 PREFIX = "AI_STACK_"
+SUPERVISED = "AI_STACK_SUPERVISED"
+FOR_CHILDREN = (
+    *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
 
 
 def _named(variable: str) -> AliasChoices:
@@ -148,6 +156,14 @@ class Settings(BaseModel):
     watch_interval_s: float = Field(2, gt=0, description="Seconds between looks at that folder.")
 
     @property
+    def runtime(self) -> Path:
+        """The folder of the sockets: short, since a socket's path is limited to 107 bytes."""
+        if self.runtime_dir is not None:
+            return self.runtime_dir
+        digest = hashlib.blake2b(os.fsencode(self.data_dir.absolute()), digest_size=6).hexdigest()
+        return Path(f"/tmp/ai-stack-{os.getuid()}-{digest}")  # noqa: S108 (owner is checked)
+
+    @property
     def gateway_url(self) -> str:
         return self.url or f"http://{self.host}:{self.port}"
 
@@ -204,9 +220,7 @@ def read_settings(environment: Mapping[str, str]) -> tuple[Settings, list[Origin
     """The settings and the origin of each; SettingsError names the variable and its file."""
     config_dir = Path(environment.get("AI_STACK_CONFIG_DIR") or _home(environment, "CONFIG"))
     file = config_dir / ".env"
-    values = (
-        {k: v for k, v in dotenv_values(file).items() if v is not None} if file.is_file() else {}
-    )
+    values = {} if SUPERVISED in environment else _file_values(file)
     given = {"config_dir": str(config_dir), "data_dir": str(_home(environment, "DATA"))}
     origins = []
     for name, field in Settings.model_fields.items():
@@ -216,6 +230,41 @@ def read_settings(environment: Mapping[str, str]) -> tuple[Settings, list[Origin
             given[name] = environment.get(variable) or values[variable]
         origins.append(Origin(name, variable, source))
     return _validated(given, origins), origins
+
+
+def _file_values(file: Path) -> dict[str, str]:
+    try:
+        text = file.read_text() if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The file of settings {file} cannot be read: {error}.") from None
+    return {k: v for k, v in dotenv_values(stream=StringIO(text)).items() if v is not None}
+
+
+def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The few variables that any child may see: no setting and no secret among them."""
+    source = os.environ if environment is None else environment
+    return {name: source[name] for name in FOR_CHILDREN if name in source}
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as variables, from which a child process reads the very same ones.
+
+    A child that carries AI_STACK_SUPERVISED reads no file besides: what counts is what
+    its supervisor read.
+    """
+    given = {*settings.model_fields_set, "data_dir", "config_dir", "runtime_dir"}
+    values = {name: getattr(settings, name) for name in given}
+    values["runtime_dir"] = settings.runtime
+    fields = Settings.model_fields
+    return {
+        variable_of(name, fields[name]): _text(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _source(

@@ -1,0 +1,63 @@
+"""The command line: a table of verbs, each of which loads its own module when it is called.
+
+To add a verb: a line in VERBS and, in the module that it names, a typer `app` that either has
+a command of the verb's name or is the verb (with commands of its own, as in `backup create`).
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ai_stack import __version__
+from ai_stack.errors import AIStackError, SettingsError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "up": ("stack", "Start the stack, in the foreground or with --detach."),
+    "down": ("stack", "Stop the stack."),
+    "restart": ("stack", "Restart the stack, or one part of it."),
+    "status": ("stack", "Show what each part does."),
+    "logs": ("logs", "Show and follow the logs of the parts."),
+    "health": ("health", "Ask the gateway how each service is."),
+    "settings": ("settings", "Show each setting, its variable and where its value comes from."),
+}
+
+OPENING = ("Usage: ai-stack VERB [OPTIONS]", "", "Everything for AI on your own machine.", "")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb; exits with 0, 1 for a failure that is explained, 2 for a wrong call."""
+    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(overview())
+    elif verb == "--version":
+        print(f"ai-stack {__version__}")
+    elif verb not in VERBS:
+        sys.exit(_fail(f"There is no verb {verb}; `ai-stack --help` lists them.", 2))
+    else:
+        _run(verb, rest)
+
+
+def overview() -> str:
+    """The text of `ai-stack --help`; imports nothing, so that it is quick."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in VERBS.items()]
+    return "\n".join([*OPENING, *lines, "", "ai-stack VERB --help tells more about one of them."])
+
+
+def _run(verb: str, arguments: list[str]) -> None:
+    from typer.main import get_command  # noqa: PLC0415 (help and version go without it)
+
+    command = get_command(import_module(f"ai_stack.cli.{VERBS[verb][0]}").app)
+    grouped = verb in getattr(command, "commands", {})
+    name = "ai-stack" if grouped else f"ai-stack {verb}"
+    try:
+        command.main([verb, *arguments] if grouped else arguments, prog_name=name)
+    except SettingsError as error:
+        sys.exit(_fail(error.message, 2))
+    except AIStackError as error:
+        sys.exit(_fail(error.message, 1))
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"ai-stack: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,135 @@
+"""All parts of the stack, described from the settings; a new part is one more description."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from ai_stack.settings import Settings
+from ai_stack.supervisor import Part, Tool, postgres, probes, redis
+from ai_stack.supervisor.account import Account
+
+PYTHON = (sys.executable, "-m", "ai_stack")
+Description = Callable[[Settings, Account], Iterator[Part]]
+
+
+def describe(settings: Settings, account: Account, environment: Mapping[str, str]) -> list[Part]:
+    """The parts whose URL is not set, in the order that one would start them by hand.
+
+    `environment` holds the settings as variables; what is ours in Python reads them, and
+    the addresses of the supervised parts, from there.
+    """
+    parts = [part for source in DESCRIPTIONS for part in source(settings, account)]
+    known = {part.name for part in parts}
+    ours = {**environment, **addresses(settings)}
+    return [
+        replace(
+            part,
+            needs=tuple(name for name in part.needs if name in known),
+            uses=tuple(name for name in part.uses if name in known),
+            env={**ours, **part.env} if part.command[0] == sys.executable else part.env,
+        )
+        for part in parts
+    ]
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """Where the supervised parts are, as the variables that `serve` and `worker` read."""
+    runtime, found = settings.runtime, {}
+    if settings.database is None:
+        found["AI_STACK_DATABASE_URL"] = f"postgresql://aidb_gateway@/aidb?host={runtime}"
+        found["AI_STACK_DATABASE_ADMIN_URL"] = f"postgresql://aidb_owner@/aidb?host={runtime}"
+    if settings.redis is None:
+        found["AI_STACK_REDIS_URL"] = f"unix://{runtime / 'redis.sock'}"
+    if settings.embedder_url.get_secret_value() == "onnx:":
+        found["AI_STACK_EMBEDDER_URL"] = f"onnx://{runtime / 'embedder.sock'}"
+    if settings.vectors == "qdrant-edge:":
+        found["AI_STACK_VECTORS_URL"] = f"qdrant-edge://{runtime / 'vectors.sock'}"
+    return found
+
+
+def _postgres(settings: Settings, account: Account) -> Iterator[Part]:
+    if settings.database is None:
+        folder = settings.data_dir / "postgres"
+        yield from postgres.describe(folder, settings.runtime, account, settings.postgres_major)
+
+
+def _redis(settings: Settings, account: Account) -> Iterator[Part]:
+    if settings.redis is None:
+        socket = settings.runtime / "redis.sock"
+        yield redis.describe(settings.data_dir / "redis", socket, account, settings.redis_maxmemory)
+
+
+def _embedder(settings: Settings, account: Account) -> Iterator[Part]:
+    if settings.embedder_url.get_secret_value() != "onnx:":
+        return
+    socket = settings.runtime / "embedder.sock"
+    threads = settings.embedder_threads or os.cpu_count() or 1
+    model = ("--model", settings.embedding_model, "--threads", str(threads))
+    options = ("--socket", str(socket), *model, "--cache", str(settings.data_dir / "models"))
+    yield Part(
+        name="embedder",
+        command=(sys.executable, "-m", "ai_stack.embedders.child", *options),
+        ready=probes.channel(socket),
+        start_s=1800.0,
+    )
+
+
+def _vectors(settings: Settings, account: Account) -> Iterator[Part]:
+    if settings.vectors != "qdrant-edge:":
+        return
+    socket = settings.runtime / "vectors.sock"
+    options = ("--socket", str(socket), "--data", str(settings.data_dir / "qdrant"))
+    yield Part(
+        name="vectors",
+        command=(sys.executable, "-m", "ai_stack.vectors.edge_child", *options),
+        ready=probes.channel(socket),
+        grace_s=60.0,
+        start_s=600.0,
+    )
+
+
+def _migrate(settings: Settings, account: Account) -> Iterator[Part]:
+    yield Part(name="migrate", command=(*PYTHON, "migrate"), needs=("roles",), once=True)
+
+
+def _worker(settings: Settings, account: Account) -> Iterator[Part]:
+    mark = settings.runtime / "worker.ready"
+
+    async def prepare(tool: Tool) -> None:
+        mark.unlink(missing_ok=True)
+
+    yield Part(
+        name="worker",
+        command=(*PYTHON, "worker"),
+        needs=("migrate",),
+        uses=("postgres", "redis", "embedder", "vectors"),
+        ready=probes.touched(mark),
+        prepare=prepare,
+        grace_s=30.0,
+    )
+
+
+def _gateway(settings: Settings, account: Account) -> Iterator[Part]:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    yield Part(
+        name="aidb-mcp",
+        command=(*PYTHON, "serve"),
+        needs=("migrate",),
+        uses=("postgres", "redis", "embedder", "vectors"),
+        ready=probes.http(host, settings.port, "/health/ready"),
+        grace_s=30.0,
+        log="aidb.log",
+        aliases=("gateway",),
+    )
+
+
+DESCRIPTIONS: tuple[Description, ...] = (
+    _postgres,
+    _redis,
+    _embedder,
+    _vectors,
+    _migrate,
+    _worker,
+    _gateway,
+)

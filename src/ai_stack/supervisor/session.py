@@ -1,0 +1,52 @@
+"""One run of the stack on its data folder, from the checks before anything is started."""
+
+from collections.abc import Callable, Mapping
+
+from ai_stack.settings import SUPERVISED, Settings, environment_of, plain_environment
+from ai_stack.supervisor import Line, Part, folder, parts
+from ai_stack.supervisor.account import Account, find_account, needed_paths
+from ai_stack.supervisor.child import Launcher
+from ai_stack.supervisor.supervisor import Supervisor
+
+Describe = Callable[[Settings, Account, Mapping[str, str]], list[Part]]
+
+
+async def run(
+    settings: Settings,
+    say: Line,
+    attend: Callable[[Supervisor], None],
+    describe: Describe = parts.describe,
+) -> bool:
+    """Run the stack until it is stopped; True when it is to be started anew.
+
+    `attend` receives the supervisor before it starts. Raises AlreadyRunning, StackError with
+    what is wrong and what to do, and StartFailed with the parts that did not start.
+    """
+    data = settings.data_dir.absolute()
+    settings = settings.model_copy(update={"data_dir": data})
+    folder.make(data)
+    with folder.lock(data):
+        folder.check_layout(data)
+        folder.check_space(data)
+        folder.check_port(settings.host, settings.port)
+        account = find_account(settings.run_as, needed_paths(data))
+        folder.make_runtime(settings.runtime, account)
+        folder.fill(data, account)
+        described = describe(settings, account, environment_of(settings))
+        supervisor = _build(settings, account, say, described)
+        attend(supervisor)
+        await supervisor.run()
+        return supervisor.again
+
+
+def _build(settings: Settings, account: Account, say: Line, described: list[Part]) -> Supervisor:
+    data = settings.data_dir
+    base = {**plain_environment(), "HOME": str(data), SUPERVISED: str(data)}
+    return Supervisor(
+        described,
+        Launcher(account, data, base),
+        data=data,
+        runtime=settings.runtime,
+        url=settings.gateway_url,
+        say=say,
+    )
