@@ -6,6 +6,7 @@ the file over the defaults.
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -22,6 +23,7 @@ from ai_stack.errors import SettingsError
 
 APP = "nixos-ai-stack"
 PREFIX = "AI_STACK_"
+MASK = "••••••"
 SUPERVISED = "AI_STACK_SUPERVISED"
 FOR_CHILDREN = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
@@ -213,11 +215,14 @@ def variable_of(name: str, field: FieldInfo) -> str:
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    return read_settings(os.environ if environment is None else environment)[0]
+    return read_settings(environment)[0]
 
 
-def read_settings(environment: Mapping[str, str]) -> tuple[Settings, list[Origin]]:
+def read_settings(
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[Origin]]:
     """The settings and the origin of each; SettingsError names the variable and its file."""
+    environment = os.environ if environment is None else environment
     config_dir = Path(environment.get("AI_STACK_CONFIG_DIR") or _home(environment, "CONFIG"))
     file = config_dir / ".env"
     values = {} if SUPERVISED in environment else _file_values(file)
@@ -261,6 +266,25 @@ def environment_of(settings: Settings) -> dict[str, str]:
         for name, value in values.items()
         if value is not None
     }
+
+
+def masked(name: str, value: object) -> str | None:
+    """A setting's value to show: of a secret only that it is set, of a URL all but its secrets."""
+    if value is None:
+        return None
+    text = _text(value)
+    if name.endswith("url"):
+        return _masked_url(text)
+    return MASK if text and isinstance(value, SecretStr) else text
+
+
+def _masked_url(url: str) -> str:
+    """What stands before the last @ may be a password, whatever characters it holds."""
+    scheme, separator, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{scheme}{separator}{user}{colon}{MASK if colon else ''}{at}{place}"
+    return re.sub(r"(?i)((?:pass|token|key|secret)\w*=)[^&]*", rf"\1{MASK}", shown)
 
 
 def _text(value: object) -> str:
