@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Installs AI Stack from its lock into .venv beside this repository, when needed, and passes
+# every verb on to it:  ai-stack-manage.sh up --detach | down | status | logs | import PATH | …
+# One verb is its own:  ai-stack-manage.sh test   (the checks and all tests)
+set -euo pipefail
+unset PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+root=$(cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
+venv=$root/.venv
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+    say "ai-stack-manage: $*"
+    exit 1
+}
+
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+find_python() {
+    local candidate
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        if command -v "$candidate" >/dev/null && is_new_enough "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    fail "AI Stack needs Python 3.11 or later, and none of python3.13, python3.12, python3.11" \
+        "and python3 on PATH is. Install one (Debian: apt install python3 python3-venv)."
+}
+
+has_uv() { uv --version >/dev/null 2>&1; }
+
+make_venv() {
+    if is_new_enough "$venv/bin/python"; then return; fi
+    local python
+    python=$(find_python)
+    say "Creating $venv with $("$python" --version)"
+    if has_uv; then
+        uv venv --quiet --clear --python "$python" "$venv"
+    elif ! "$python" -m venv --clear "$venv" >&2; then
+        fail "$python cannot create $venv. On Debian: apt install python3-venv."
+    fi
+}
+
+# Installs into the venv what the arguments say, by uv or by pip.
+install() {
+    if has_uv; then
+        uv pip install --quiet --compile-bytecode --python "$venv/bin/python" "$@"
+        return
+    fi
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"
+}
+
+state_of() { cat -- "$root/pyproject.toml" "$root/$1" | sha256sum; }
+
+# Brings the venv to the state of a lock; does nothing when it is there already.
+follow() {
+    local lock=$1 stamp=$venv/.installed-$1 state
+    state=$(state_of "$lock")
+    if [[ -x $venv/bin/ai-stack && -f $stamp && $(<"$stamp") == "$state" ]]; then return; fi
+    [[ -w $root ]] || fail "$root cannot be written by this user, so nothing can be installed in it."
+    make_venv
+    say "Installing $(grep -c '==' "$root/$lock") packages from $lock (once; some minutes at most)"
+    install --require-hashes --no-deps --requirement "$root/$lock"
+    install --no-deps --no-build-isolation --no-index --editable "$root"
+    "$venv/bin/python" -m compileall -q "$root/src"
+    printf '%s\n' "$state" >"$stamp"
+}
+
+# Only one run installs at a time; the lock is not handed on to what runs afterwards.
+prepare() {
+    if command -v flock >/dev/null && [[ -w $root ]]; then
+        (
+            flock 9
+            follow "$1"
+        ) 9>"$root/.venv.lock"
+    else
+        (follow "$1")
+    fi
+}
+
+run_tests() {
+    prepare requirements.lock
+    prepare requirements-dev.lock
+    cd -- "$root"
+    local folders=() folder
+    for folder in unit contracts integration acceptance reliability; do
+        if [[ -d tests/$folder ]]; then folders+=("tests/$folder"); fi
+    done
+    "$venv/bin/ruff" check
+    "$venv/bin/ruff" format --check
+    "$venv/bin/mypy"
+    "$venv/bin/lint-imports"
+    "$venv/bin/python" -m pytest "${folders[@]}" "$@"
+}
+
+if [[ ${1:-} == test ]]; then
+    shift
+    run_tests "$@"
+else
+    prepare requirements.lock
+    exec "$venv/bin/ai-stack" "$@"
+fi
