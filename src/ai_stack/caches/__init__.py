@@ -3,7 +3,11 @@
 A cache may forget anything at any time, and nothing but speed depends on it.
 """
 
+import importlib
 from typing import Protocol
+from urllib.parse import urlsplit
+
+from ai_stack.errors import SettingsError
 
 
 class Cache(Protocol):
@@ -23,3 +27,15 @@ class Cache(Protocol):
         """Return when the server answers; raises Unavailable when it does not."""
 
     async def aclose(self) -> None: ...
+
+
+def open_cache(url: str) -> Cache:
+    """The cache at a URL; it connects when it is first used."""
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        memory: Cache = importlib.import_module(f"{__name__}.memory").MemoryCache()
+        return memory
+    if scheme not in ("redis", "rediss", "unix"):
+        raise SettingsError("AI_STACK_REDIS_URL must begin with redis, rediss, unix or memory.")
+    redis: Cache = importlib.import_module(f"{__name__}.redis").RedisCache.open(url)
+    return redis

@@ -12,6 +12,9 @@ from ai_stack import __version__
 from ai_stack.errors import AIStackError, SettingsError
 
 VERBS: dict[str, tuple[str, str]] = {
+    "serve": ("processes", "Run the gateway alone, on the servers that the settings name."),
+    "worker": ("processes", "Run the background work alone."),
+    "migrate": ("processes", "Bring the database's schema to this version."),
     "up": ("stack", "Start the stack, in the foreground or with --detach."),
     "down": ("stack", "Stop the stack."),
     "restart": ("stack", "Restart the stack, or one part of it."),

@@ -1,22 +1,41 @@
 """The door to vector indexes: a backend is the scheme of a URL.
 
     qdrant-edge:///run/vectors.sock   Qdrant's engine in a child process
-    qdrant://host:6333                a Qdrant server
+    qdrant://host:6333                a Qdrant server; qdrants:// over TLS
     pgvector:                         the PostgreSQL that holds the documents
     memory:                           exact search in this process, for unit tests
 
 An index is derived: everything in it comes from PostgreSQL and can be made again.
 """
 
+import importlib
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from urllib.parse import urlsplit
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
+
+from ai_stack.errors import InvalidRequest, SettingsError
 from ai_stack.models.documents import Metadata
 from ai_stack.models.embedding import EmbeddingModel
 from ai_stack.models.filters import Filter
 from ai_stack.models.search import Hit
+
+if TYPE_CHECKING:
+    from ai_stack.database import Database
+
+BACKENDS = {
+    "qdrant-edge": "edge",
+    "qdrant": "qdrant",
+    "qdrants": "qdrant",
+    "pgvector": "pgvector",
+    "memory": "memory",
+}
+Rows: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +45,7 @@ class Point:
     chunk_id: UUID
     document_id: UUID
     project_id: UUID
-    vector: Sequence[float]
+    vector: Sequence[float] | npt.NDArray[np.float32]
     metadata: Metadata
 
 
@@ -35,7 +54,7 @@ class VectorQuery:
     """The `limit` nearest chunks of one project; `exact` scans instead of walking a graph."""
 
     project_id: UUID
-    vector: Sequence[float]
+    vector: Sequence[float] | npt.NDArray[np.float32]
     limit: int
     filter: Filter | None = None
     exact: bool = False
@@ -67,3 +86,36 @@ class Vectors(Protocol):
 
     async def ping(self) -> None:
         """Return when the engine serves."""
+
+
+def open_vectors(
+    url: str, *, api_key: str | None = None, database: "Database | None" = None
+) -> AbstractAsyncContextManager[Vectors]:
+    """The index behind a URL, closed when the context is left; it connects when first used.
+
+    `api_key` is for a Qdrant server, `database` for pgvector. Raises SettingsError for a URL
+    that names no backend.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in BACKENDS:
+        raise SettingsError(f"AI_STACK_VECTORS_URL must begin with one of {', '.join(BACKENDS)}.")
+    backend = importlib.import_module(f"{__name__}.{BACKENDS[scheme]}")
+    opened = backend.open_backend(url, api_key=api_key, database=database)
+    return cast("AbstractAsyncContextManager[Vectors]", opened)
+
+
+def unit_rows(vectors: Sequence[Sequence[float] | Rows], model: EmbeddingModel) -> Rows:
+    """The vectors as L2-normalised float32 rows, shape (len(vectors), model.dimensions).
+
+    Raises InvalidRequest for another length, for what is not finite, and for zero vectors.
+    """
+    try:
+        rows = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), -1)
+    except (TypeError, ValueError):
+        raise InvalidRequest("A vector is a list of numbers, all of one length.") from None
+    if len(rows) and rows.shape[1] != model.dimensions:
+        raise InvalidRequest(f"A vector of {model.name} has {model.dimensions} numbers.")
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not (lengths > 0).all():
+        raise InvalidRequest("A vector must be finite and not zero.")
+    return np.asarray(rows / lengths, dtype=np.float32)

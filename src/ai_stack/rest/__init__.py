@@ -1,0 +1,14 @@
+"""The REST face: a handler parses, calls one service method and formats; it decides nothing."""
+
+from fastapi import APIRouter
+
+from ai_stack.rest import documents, health, search
+from ai_stack.rest.requests import JsonRoute
+
+
+def create_router() -> APIRouter:
+    """All routes of REST."""
+    router = APIRouter(route_class=JsonRoute)
+    for part in (health, documents, search):
+        router.include_router(part.router)
+    return router

@@ -1,0 +1,46 @@
+"""Search over REST."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from ai_stack.models.filters import parse_filter
+from ai_stack.models.search import SearchMode, SearchRequest
+from ai_stack.rest.answers import respond, search_json
+from ai_stack.rest.requests import Caller, UseStack
+
+router = APIRouter(prefix="/search", tags=["search"])
+
+
+class SearchBody(BaseModel):
+    """What to search for: text, or a vector of the active model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str | None = None
+    vector: list[float] | None = None
+    limit: int = Field(10, ge=1, le=100)
+    offset: int = Field(0, ge=0, le=900)
+    filter: dict[str, Any] | None = None
+    mode: SearchMode | None = Field(None, description="hybrid by default, semantic for a vector")
+    rerank: bool = False
+    min_score: float | None = None
+
+    def request(self) -> SearchRequest:
+        return SearchRequest(
+            query=self.query,
+            vector=self.vector,
+            limit=self.limit,
+            offset=self.offset,
+            filter=parse_filter(self.filter),
+            mode=self.mode or ("hybrid" if self.vector is None else "semantic"),
+            rerank=self.rerank,
+            min_score=self.min_score,
+        )
+
+
+@router.post("/semantic")
+async def search(stack: UseStack, caller: Caller, body: SearchBody) -> Response:
+    """The best documents for a query, with the passages that were found in them."""
+    return respond(search_json(await stack.search.search(body.request(), caller)))

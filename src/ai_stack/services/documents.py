@@ -1,0 +1,347 @@
+"""Documents: stored first, then brought into the index, by the caller's wait or in its absence."""
+
+import asyncio
+import base64
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+
+from ai_stack.database import Database, Transaction, changes, idempotency
+from ai_stack.database import documents as rows
+from ai_stack.database.documents import Lease
+from ai_stack.database.idempotency import KeptAnswer
+from ai_stack.errors import (
+    AlreadyExists,
+    InvalidCursor,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+)
+from ai_stack.models.documents import JSON, Document, DocumentPage, Metadata, NewDocument
+from ai_stack.models.filters import Filter
+from ai_stack.models.principals import Principal
+from ai_stack.services.indexing import LEASE_S, Indexing
+
+WAIT_S = 30.0
+POLL_S = 0.05
+MAX_CONTENT = 32 << 20
+MAX_BATCH = 1000
+MAX_METADATA = 1 << 20
+PAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Documents after a write; `settled` when searches find all of them as they are now."""
+
+    documents: Sequence[Document]
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The documents of a project.
+
+    Every write is durable when it returns. With `wait`, it returns when searches follow it, or
+    after WAIT_S with `settled` false; the index then follows by itself.
+    """
+
+    database: Database
+    indexing: Indexing
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def add(
+        self,
+        principal: Principal,
+        new: Sequence[NewDocument],
+        *,
+        wait: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Written:
+        """Store all of these or none.
+
+        Repeated under the same `idempotency_key` it answers with the documents of the first
+        time. Raises AlreadyExists for a taken key, InvalidRequest, TooLarge, StorageFull, and
+        IdempotencyMismatch when the key came with other documents before.
+        """
+        _check(new)
+        async with self.database.transaction(principal.project_id) as tx:
+            kept = await _claim(tx, idempotency_key, new)
+            if kept is None:
+                ids = [tx.new_id() for _ in new]
+                await rows.insert(tx, [*zip(ids, new, strict=True)])
+                leases = await rows.mark_dirty(tx, ids, LEASE_S if wait else 0)
+                await _keep(tx, idempotency_key, ids)
+            else:
+                ids, leases = kept, []
+        return await self._written(principal, ids, leases, wait=wait)
+
+    async def get(self, principal: Principal, id: str) -> Document:
+        """The document of one of our ids or of the caller's key; NotFound."""
+        async with self.database.transaction(principal.project_id) as tx:
+            return await rows.find(tx, _key(id))
+
+    async def page(
+        self,
+        principal: Principal,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        filter: Filter | None = None,
+        search: str | None = None,
+    ) -> DocumentPage:
+        """Documents in the order of their making; `search` finds words of indexed content."""
+        if not 1 <= limit <= PAGE_LIMIT:
+            raise InvalidRequest(f"limit must be between 1 and {PAGE_LIMIT}.")
+        after = None if cursor is None else _position(cursor)
+        async with self.database.transaction(principal.project_id) as tx:
+            found = await rows.page(
+                tx, after=after, limit=limit + 1, filter=filter, search=_text(search)
+            )
+        items = found[:limit]
+        return DocumentPage(items, _cursor(items[-1].uuid) if len(found) > limit else None)
+
+    async def patch(
+        self,
+        principal: Principal,
+        id: str,
+        change: Mapping[str, JSON],
+        *,
+        if_match: int | None = None,
+        wait: bool = True,
+    ) -> Written:
+        """Merge a change into a document (RFC 7396): its `content` and its `metadata`.
+
+        Raises PreconditionFailed when `if_match` is not the document's version.
+        """
+        unknown = set(change) - {"content", "metadata"}
+        if unknown:
+            raise InvalidRequest(f"These cannot be changed: {', '.join(sorted(unknown))}.")
+
+        def merged(document: Document) -> NewDocument:
+            both: JSON = {"content": document.content, "metadata": document.metadata}
+            return _from_json(merge(both, change))
+
+        return await self._rewrite(principal, id, merged, if_match, wait=wait)
+
+    async def put(
+        self,
+        principal: Principal,
+        id: str,
+        new: NewDocument,
+        *,
+        if_match: int | None = None,
+        wait: bool = True,
+    ) -> Written:
+        """Put another content and metadata in a document's place."""
+        return await self._rewrite(principal, id, lambda _: new, if_match, wait=wait)
+
+    async def upsert(
+        self, principal: Principal, new: NewDocument, *, wait: bool = False
+    ) -> Written:
+        """Store a document under its key, in the place of the one that has the key now."""
+        if new.key is None:
+            raise InvalidRequest("An upsert needs a key.")
+        try:
+            return await self.put(principal, new.key, new, wait=wait)
+        except NotFound:
+            try:
+                return await self.add(principal, [new], wait=wait)
+            except AlreadyExists:  # a twin was faster
+                return await self.put(principal, new.key, new, wait=wait)
+
+    async def delete(
+        self, principal: Principal, id: str, *, if_match: int | None = None, wait: bool = True
+    ) -> None:
+        """Remove a document; with `wait` its vectors are gone too when this returns."""
+        async with self.database.transaction(principal.project_id) as tx:
+            document = await rows.find(tx, _key(id), lock=True)
+            _match(document, if_match)
+            await rows.delete(tx, [document.uuid])
+            leases = await rows.mark_dirty(tx, [document.uuid], LEASE_S if wait else 0)
+        await self._settle(principal, [document.uuid], leases if wait else [])
+
+    async def retry_failed(self, principal: Principal) -> int:
+        """Give the documents that could not be indexed another chance; how many there are."""
+        async with self.database.transaction(principal.project_id) as tx:
+            return await changes.retry_failed(tx)
+
+    async def _rewrite(
+        self,
+        principal: Principal,
+        id: str,
+        make: Callable[[Document], NewDocument],
+        if_match: int | None,
+        *,
+        wait: bool,
+    ) -> Written:
+        async with self.database.transaction(principal.project_id) as tx:
+            document = await rows.find(tx, _key(id), lock=True)
+            _match(document, if_match)
+            new = make(document)
+            _check([new])
+            await rows.replace(
+                tx,
+                document,
+                content=new.content,
+                metadata=new.metadata,
+                vector=new.vector,
+                source_hash=new.source_hash,
+                updated_at=new.updated_at,
+            )
+            leases = await rows.mark_dirty(tx, [document.uuid], LEASE_S if wait else 0)
+        return await self._written(principal, [document.uuid], leases, wait=wait)
+
+    async def _written(
+        self, principal: Principal, ids: Sequence[UUID], leases: Sequence[Lease], *, wait: bool
+    ) -> Written:
+        settled = await self._settle(principal, ids, leases if wait else [], wait=wait)
+        async with self.database.transaction(principal.project_id) as tx:
+            found = {d.uuid: d for d in await rows.fetch(tx, ids)}
+        if len(found) < len(ids):
+            raise NotFound("What this key made has been deleted since.")
+        return Written([found[id] for id in ids], settled)
+
+    async def _settle(
+        self,
+        principal: Principal,
+        ids: Sequence[UUID],
+        leases: Sequence[Lease],
+        *,
+        wait: bool = True,
+    ) -> bool:
+        """Follow our own changes at once; wait for those that others follow."""
+        if not wait:
+            return False
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self.indexing.apply(leases)
+                while True:
+                    async with self.database.transaction(principal.project_id) as tx:
+                        open_changes = await changes.unfinished(tx, ids)
+                    if all(open_changes.values()):
+                        return not open_changes
+                    if leases:  # postponed: a part is down
+                        return False
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            return False
+
+
+def merge(target: JSON, patch: JSON) -> JSON:
+    """JSON Merge Patch (RFC 7396): null removes a member, everything else replaces or merges."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def _from_json(value: JSON) -> NewDocument:
+    content = value.get("content") if isinstance(value, Mapping) else None
+    metadata = value.get("metadata", {}) if isinstance(value, Mapping) else None
+    if not isinstance(content, str) or not isinstance(metadata, Mapping):
+        raise InvalidRequest("A document has a content, a string, and metadata, an object.")
+    return NewDocument(content, metadata)
+
+
+def _check(new: Sequence[NewDocument]) -> None:
+    if not 1 <= len(new) <= MAX_BATCH:
+        raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} documents.")
+    for n, document in enumerate(new):
+        _check_one(document, f"documents[{n}]" if len(new) > 1 else "The document")
+
+
+def _check_one(document: NewDocument, name: str) -> None:
+    if not document.content.strip():
+        raise InvalidRequest(f"{name} has no content.")
+    if len(document.content) > MAX_CONTENT:
+        raise TooLarge(f"{name} is longer than {MAX_CONTENT} characters.")
+    _require_storable(document.content, name)
+    _require_storable(document.key or "", name)
+    if document.key is not None and not 1 <= len(document.key) <= 1024:
+        raise InvalidRequest(f"{name}: an id has 1 to 1024 characters.")
+    _check_metadata(document.metadata, name)
+    if document.vector is not None:
+        _check_vector(document.vector, name)
+
+
+def _check_metadata(metadata: Metadata, name: str) -> None:
+    try:
+        text = orjson.dumps(metadata)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(f"{name}: its metadata cannot be stored as JSON.") from error
+    if len(text) > MAX_METADATA:
+        raise TooLarge(f"{name}: its metadata is larger than {MAX_METADATA} bytes.")
+    if b"\\u0000" in text:
+        raise InvalidRequest(f"{name}: its metadata has a NUL character, which cannot be stored.")
+
+
+def _check_vector(vector: Sequence[float], name: str) -> None:
+    if not 1 <= len(vector) <= 4000 or not all(map(math.isfinite, vector)) or not any(vector):
+        raise InvalidRequest(f"{name}: a vector has 1 to 4000 finite numbers, not all of them 0.")
+    if max(map(abs, vector)) > 65504:
+        raise InvalidRequest(f"{name}: a vector's numbers lie within ±65504.")
+
+
+def _require_storable(text: str, name: str) -> None:
+    if "\x00" in text:
+        raise InvalidRequest(f"{name} has a NUL character, which cannot be stored.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{name} has a lone surrogate, which is no character.") from error
+
+
+def _key(id: str) -> str:
+    _require_storable(id, "The id")
+    return id
+
+
+def _text(search: str | None) -> str | None:
+    if search is not None:
+        _require_storable(search, "The search")
+    return search
+
+
+def _match(document: Document, if_match: int | None) -> None:
+    if if_match is not None and if_match != document.version:
+        raise PreconditionFailed
+
+
+async def _claim(tx: Transaction, key: str | None, new: Sequence[NewDocument]) -> list[UUID] | None:
+    if key is None:
+        return None
+    kept = await idempotency.claim(tx, key, _hash(new))
+    return None if kept is None else [UUID(id) for id in orjson.loads(kept.response)]
+
+
+async def _keep(tx: Transaction, key: str | None, ids: Sequence[UUID]) -> None:
+    if key is not None:
+        await idempotency.keep(tx, key, KeptAnswer(201, orjson.dumps([str(id) for id in ids])))
+
+
+def _hash(new: Sequence[NewDocument]) -> bytes:
+    plain = [replace(d, vector=None if d.vector is None else list(d.vector)) for d in new]
+    return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+
+
+def _position(cursor: str) -> UUID:
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+    except ValueError as error:
+        raise InvalidCursor from error

@@ -1,0 +1,215 @@
+"""Brings the index into step with the documents: the one way from a change to being findable.
+
+`apply` reads the present state of changed documents, cuts and embeds what is new outside any
+transaction, writes chunks, embeddings and index, and last forgets the changes whose version
+it read. Whatever dies on the way, the change is still there and is followed again.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+from uuid import UUID
+
+import numpy as np
+
+from ai_stack.caches import Cache
+from ai_stack.database import Database, changes, chunks
+from ai_stack.database.chunks import NewChunk, State
+from ai_stack.database.documents import Lease
+from ai_stack.database.embedding_models import StoredModel
+from ai_stack.errors import AIStackError, Unavailable
+from ai_stack.models.documents import Metadata
+from ai_stack.services.chunking import Spans, chunk, headed
+from ai_stack.services.embedding import Array, Models, budget, halved, normalised
+from ai_stack.vectors import Point, Vectors
+
+LEASE_S = 120.0
+BATCH = 64
+MAX_TRIES = 8
+LONGEST_DELAY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A new chunk and the text that stands for it before the model; `vector` if it was given."""
+
+    chunk: NewChunk
+    text: str
+    vector: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    database: Database
+    models: Models
+    vectors: Vectors
+    cache: Cache
+
+    async def apply_due(self, batch: int = BATCH) -> int:
+        """Follow up to `batch` due changes of any project; how many there were."""
+        leases = await changes.lease(self.database, batch, LEASE_S)
+        await self.apply(leases)
+        return len(leases)
+
+    async def apply(self, leases: Sequence[Lease]) -> None:
+        """Follow these changes. A failure is kept with its document, and tried again later."""
+        projects = defaultdict[UUID, list[Lease]](list)
+        for lease in leases:
+            projects[lease.project_id].append(lease)
+        for project_id, group in projects.items():
+            await self._apply(project_id, group)
+
+    async def _apply(self, project_id: UUID, leases: Sequence[Lease]) -> None:
+        try:
+            await self._follow(project_id, leases)
+        except AIStackError as error:
+            if len(leases) > 1 and not isinstance(error, Unavailable):
+                for lease in leases:  # one document's fault is not the others'
+                    await self._apply(project_id, [lease])
+            else:
+                await self._postpone(project_id, leases, error)
+
+    async def _postpone(
+        self, project_id: UUID, leases: Sequence[Lease], error: AIStackError
+    ) -> None:
+        tries = max(lease.tries for lease in leases)
+        passing = isinstance(error, Unavailable)
+        final = not passing and (error.status < 500 or tries >= MAX_TRIES)
+        delay = min(2.0 ** min(tries, 10), LONGEST_DELAY_S) if not passing else min(tries, 5)
+        log.warning("indexing of %d documents failed: %s", len(leases), error.message)
+        async with self.database.transaction(project_id) as tx:
+            await changes.postpone(tx, leases, error.message, delay, final=final)
+
+    async def _follow(self, project_id: UUID, leases: Sequence[Lease]) -> None:
+        ids = [lease.document_id for lease in leases]
+        async with self.database.transaction(project_id) as tx:
+            states = await chunks.states(tx, ids)
+        changed = [s for s in states if s.content is not None]
+        await self._rewrite(project_id, changed)
+        for model in await self._models():
+            await self._embed_missing(project_id, model, [s.document_id for s in states])
+            await self._publish(project_id, model, ids)
+        await self.cache.renew(str(project_id))
+        async with self.database.transaction(project_id) as tx:
+            await changes.finish(tx, leases)
+
+    async def _models(self) -> list[StoredModel]:
+        """The models whose vectors are kept, the active one first."""
+        active = await self.models.active()
+        return [active, *(m for m in await self.models.stored() if m.id != active.id)]
+
+    async def _rewrite(self, project_id: UUID, states: Sequence[State]) -> None:
+        """Cut what changed anew and store it with the active model's vectors."""
+        if not states:
+            return
+        model = await self.models.active()
+        cuts = await self._cut(model, states)
+        vectors = await self._embed(model, cuts)
+        async with self.database.transaction(project_id) as tx:
+            written = await chunks.replace(tx, states, [c.chunk for c in cuts])
+            kept = [i for i, c in enumerate(cuts) if c.chunk.document_id in written]
+            pairs = [(cuts[i].chunk.id, cuts[i].chunk.document_id) for i in kept]
+            await chunks.embed(tx, model.id, pairs, vectors[kept])
+
+    async def _cut(self, model: StoredModel, states: Sequence[State]) -> list[Cut]:
+        whole = [s for s in states if _fits(s.vector, model)]
+        parted = [s for s in states if not _fits(s.vector, model)]
+        cuts = [self._whole(s) for s in whole]
+        if not parted:
+            return cuts
+        embedder = await self.models.embedder(model.model)
+        titles = [_title(s) for s in parted]
+        spans = await embedder.spans([*(s.content or "" for s in parted), *titles])
+        for n, state in enumerate(parted):
+            title = (titles[n], spans[len(parted) + n])
+            cuts += await asyncio.to_thread(
+                self._parted, state, spans[n], title, budget(model.model)
+            )
+        return cuts
+
+    def _whole(self, state: State) -> Cut:
+        content = state.content or ""
+        vector = halved(normalised(np.atleast_2d(cast(Array, state.vector))))[0]
+        new = NewChunk(self.database.new_id(), state.document_id, 0, 0, len(content), "", content)
+        return Cut(new, content, vector)
+
+    def _parted(self, state: State, spans: Spans, title: tuple[str, Spans], room: int) -> list[Cut]:
+        found = chunk(
+            state.content or "",
+            spans,
+            budget=room,
+            title=title[0],
+            title_spans=title[1],
+            language=_language(state),
+        )
+        return [
+            Cut(
+                NewChunk(
+                    self.database.new_id(),
+                    state.document_id,
+                    c.ordinal,
+                    c.start,
+                    c.end,
+                    c.heading,
+                    c.text,
+                ),
+                headed(c),
+                None,
+            )
+            for c in found
+        ]
+
+    async def _embed(self, model: StoredModel, cuts: Sequence[Cut]) -> Array:
+        vectors = np.empty((len(cuts), model.model.dimensions), np.float32)
+        missing = [i for i, c in enumerate(cuts) if c.vector is None]
+        if missing:
+            texts = [cuts[i].text for i in missing]
+            vectors[missing] = await self.models.passages(model.model, texts)
+        for i, cut in enumerate(cuts):
+            if cut.vector is not None:
+                vectors[i] = cut.vector
+        return vectors
+
+    async def _embed_missing(
+        self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]
+    ) -> None:
+        """Give a model the vectors that it lacks: all of them while it is being built."""
+        async with self.database.transaction(project_id) as tx:
+            missing = await chunks.without_embedding(tx, model.id, ids)
+        if not missing:
+            return
+        texts = [f"{heading}\n{text}" if heading else text for _, _, heading, text in missing]
+        vectors = await self.models.passages(model.model, texts)
+        async with self.database.transaction(project_id) as tx:
+            await chunks.embed(tx, model.id, [(c, d) for c, d, _, _ in missing], vectors)
+
+    async def _publish(self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]) -> None:
+        """Put the stored vectors of these documents into the index, and nothing else of them."""
+        async with self.database.transaction(project_id) as tx:
+            stored = await chunks.embedded(tx, model.id, ids)
+        points = [
+            Point(e.chunk_id, e.document_id, project_id, e.vector, cast(Metadata, e.metadata))
+            for e in stored
+        ]
+        await self.vectors.upsert(model.model, points)
+        keep = [p.chunk_id for p in points]
+        await self.vectors.delete(model.model, project_id, ids, keep)
+
+
+def _fits(vector: Array | None, model: StoredModel) -> bool:
+    return vector is not None and len(vector) == model.model.dimensions
+
+
+def _title(state: State) -> str:
+    title = state.metadata.get("title")
+    return title if isinstance(title, str) else ""
+
+
+def _language(state: State) -> str | None:
+    language = state.metadata.get("language")
+    return language if isinstance(language, str) else None

@@ -1,0 +1,231 @@
+"""Search: by meaning, by words, or both; passages folded into their documents."""
+
+import asyncio
+import hashlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import orjson
+
+from ai_stack.caches import Cache
+from ai_stack.database import Database
+from ai_stack.database import search as rows
+from ai_stack.database.embedding_models import StoredModel
+from ai_stack.database.search import Shown
+from ai_stack.errors import InvalidRequest, TooBusy, Unavailable
+from ai_stack.models.principals import Principal
+from ai_stack.models.search import (
+    Hit,
+    Passage,
+    SearchAnswer,
+    SearchRequest,
+    SearchResult,
+)
+from ai_stack.rerankers import Reranker
+from ai_stack.services.embedding import Array, Models, normalised
+from ai_stack.services.fusion import fuse
+from ai_stack.vectors import VectorQuery, Vectors
+
+DEPTH, SPARE = 2, 10
+FUSED_DEPTH = 100
+RERANK_DEPTH = 30
+DEEPEST = 2000
+MAX_QUERY = 8192
+NO_MEANING = "The search by meaning is down; these results were found by their words alone."
+NO_RERANK = "The reranker is down; these results are in the order of the search."
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hits in order, and what had to be left out."""
+
+    hits: Sequence[Hit]
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    database: Database
+    models: Models
+    vectors: Vectors
+    cache: Cache
+    reranker: Reranker | None
+    hybrid_weight: float
+    ttl_s: int
+
+    async def search(self, request: SearchRequest, principal: Principal) -> SearchAnswer:
+        """The best documents with the passages that were found in them.
+
+        Scores are cosine similarities for `semantic`, sums of word rarities for `keyword`,
+        shares of 1 for `hybrid`, the reranker's own with `rerank`. When the embedder or the
+        vector engine is down, words alone answer and `degraded` says so; a search by vector
+        alone raises VectorsUnavailable.
+        """
+        started = time.perf_counter()
+        _check(request)
+        key = await self._cache_key(request, principal)
+        found = await self._cached(key)
+        cached = found is not None
+        if found is None:
+            found = await self._find(request, principal)
+            await self._keep(key, found)
+        results = await self._results(request, principal, found)
+        took_ms = (time.perf_counter() - started) * 1000
+        return SearchAnswer(results, round(took_ms, 2), cached, found.degraded)
+
+    async def _find(self, request: SearchRequest, principal: Principal) -> Found:
+        depth = _depth(request)
+        if request.mode == "keyword":
+            found = Found(await self._keyword(request, principal, depth))
+        elif request.mode == "semantic" or request.query is None:
+            found = await self._semantic(request, principal, depth)
+        else:
+            found = await self._hybrid(request, principal, max(depth, FUSED_DEPTH))
+        return await self._reranked(request, principal, found) if request.rerank else found
+
+    async def _semantic(self, request: SearchRequest, principal: Principal, depth: int) -> Found:
+        try:
+            return Found(await self._dense(request, principal, depth))
+        except (Unavailable, TooBusy):
+            if request.query is None:
+                raise
+            return Found(await self._keyword(request, principal, depth), NO_MEANING)
+
+    async def _hybrid(self, request: SearchRequest, principal: Principal, depth: int) -> Found:
+        dense, keyword = await asyncio.gather(
+            self._dense(request, principal, depth),
+            self._keyword(request, principal, depth),
+            return_exceptions=True,
+        )
+        if isinstance(keyword, BaseException):
+            raise keyword
+        if isinstance(dense, Unavailable | TooBusy):
+            return Found(keyword, NO_MEANING)
+        if isinstance(dense, BaseException):
+            raise dense
+        return Found(fuse(dense, keyword, self.hybrid_weight))
+
+    async def _dense(
+        self, request: SearchRequest, principal: Principal, depth: int
+    ) -> Sequence[Hit]:
+        model, vector = await self._vector(request)
+        query = VectorQuery(principal.project_id, vector, depth, request.filter)
+        return await self.vectors.search(model.model, query)
+
+    async def _vector(self, request: SearchRequest) -> tuple[StoredModel, Array]:
+        if request.vector is None:
+            return await self.models.query(request.query or "")
+        model = await self.models.active()
+        if len(request.vector) != model.model.dimensions:
+            raise InvalidRequest(f"vector must have {model.model.dimensions} numbers.")
+        vector = np.asarray(request.vector, dtype=np.float32)
+        return model, normalised(np.atleast_2d(vector))[0]
+
+    async def _keyword(
+        self, request: SearchRequest, principal: Principal, depth: int
+    ) -> Sequence[Hit]:
+        return await rows.keyword(
+            self.database, principal.project_id, request.query or "", depth, request.filter
+        )
+
+    async def _reranked(self, request: SearchRequest, principal: Principal, found: Found) -> Found:
+        """The first hits in the order of the reranker; the rest are dropped."""
+        if self.reranker is None:
+            raise InvalidRequest("rerank needs AI_STACK_RERANK_URL to be set.")
+        first = found.hits[: max(RERANK_DEPTH, request.offset + request.limit)]
+        shown = await rows.show(self.database, principal.project_id, [h.chunk_id for h in first])
+        texts = {s.chunk_id: s.text for s in shown}
+        kept = [h for h in first if h.chunk_id in texts]
+        try:
+            scores = await self.reranker.rerank(
+                request.query or "", [texts[h.chunk_id] for h in kept]
+            )
+        except Unavailable:
+            return Found(found.hits, found.degraded or NO_RERANK)
+        order = sorted(range(len(kept)), key=lambda i: -scores[i])
+        best = [Hit(kept[i].chunk_id, kept[i].document_id, scores[i]) for i in order]
+        return Found(best, found.degraded)
+
+    async def _results(
+        self, request: SearchRequest, principal: Principal, found: Found
+    ) -> list[SearchResult]:
+        """The asked-for page of documents, as they are now."""
+        hits = [h for h in found.hits if request.min_score is None or h.score >= request.min_score]
+        folded = fold(hits)[: (request.offset + request.limit) * DEPTH + SPARE]
+        ids = [hit.chunk_id for group in folded for hit in group]
+        shown = await rows.show(self.database, principal.project_id, ids, request.filter)
+        by_chunk = {s.chunk_id: s for s in shown}
+        results = [r for group in folded if (r := _result(group, by_chunk)) is not None]
+        return results[request.offset : request.offset + request.limit]
+
+    async def _cache_key(self, request: SearchRequest, principal: Principal) -> str | None:
+        if self.ttl_s == 0 or request.query is None:
+            return None
+        generation = await self.cache.generation(str(principal.project_id))
+        if generation is None:
+            return None
+        model = await self.models.active()
+        plain = repr((request, model.model.key, self.hybrid_weight)).encode()
+        return f"search:{principal.project_id}:{generation}:{hashlib.sha256(plain).hexdigest()}"
+
+    async def _cached(self, key: str | None) -> Found | None:
+        value = None if key is None else await self.cache.get(key)
+        if value is None:
+            return None
+        return Found([Hit(UUID(c), UUID(d), s) for c, d, s in orjson.loads(value)])
+
+    async def _keep(self, key: str | None, found: Found) -> None:
+        """Keep which chunks were found, never their text: what is shown is read anew."""
+        if key is not None and found.degraded is None:
+            plain = [(h.chunk_id, h.document_id, h.score) for h in found.hits]
+            await self.cache.set(key, orjson.dumps(plain), self.ttl_s)
+
+
+def fold(hits: Sequence[Hit]) -> list[list[Hit]]:
+    """Hits grouped by document, the best document and the best hit of each first."""
+    groups = defaultdict[UUID, list[Hit]](list)
+    for hit in hits:
+        groups[hit.document_id].append(hit)
+    return list(groups.values())
+
+
+def _result(group: Sequence[Hit], shown: dict[UUID, Shown]) -> SearchResult | None:
+    passages = [
+        Passage(s.text, s.start, s.end, hit.score)
+        for hit in group
+        if (s := shown.get(hit.chunk_id)) is not None
+    ]
+    if not passages:
+        return None
+    document = next(shown[h.chunk_id].document for h in group if h.chunk_id in shown)
+    return SearchResult(document, passages[0].score, passages)
+
+
+def _depth(request: SearchRequest) -> int:
+    return min((request.offset + request.limit) * DEPTH + SPARE, DEEPEST)
+
+
+def _check(request: SearchRequest) -> None:
+    if (request.query is None) == (request.vector is None) and request.vector is None:
+        raise InvalidRequest("A search needs a query or a vector.")
+    if request.query is not None and not 1 <= len(request.query.strip()) <= MAX_QUERY:
+        raise InvalidRequest(f"query must have 1 to {MAX_QUERY} characters.")
+    if request.query is not None and "\x00" in request.query:
+        raise InvalidRequest("query has a NUL character.")
+    if not 1 <= request.limit <= 100 or not 0 <= request.offset <= 900:
+        raise InvalidRequest("limit is 1 to 100 and offset 0 to 900.")
+    _check_vector(request)
+
+
+def _check_vector(request: SearchRequest) -> None:
+    if request.vector is None:
+        return
+    if not all(map(math.isfinite, request.vector)) or not any(request.vector):
+        raise InvalidRequest("vector must have finite numbers, not all of them 0.")
+    if request.mode == "keyword" and request.query is None:
+        raise InvalidRequest("A keyword search needs a query.")

@@ -1,0 +1,100 @@
+"""The one place that builds things: a Stack of services over the doors that the settings name."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from ai_stack.caches import open_cache
+from ai_stack.database import Database, changes, open_database
+from ai_stack.embedders import open_embedder
+from ai_stack.errors import SettingsError
+from ai_stack.rerankers import open_reranker
+from ai_stack.services.documents import Documents
+from ai_stack.services.embedding import Models
+from ai_stack.services.health import HealthChecks, Probe
+from ai_stack.services.indexing import Indexing
+from ai_stack.services.search import Search
+from ai_stack.settings import Settings
+from ai_stack.vectors import open_vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The services, and the settings that they were built from."""
+
+    settings: Settings
+    database: Database
+    models: Models
+    indexing: Indexing
+    documents: Documents
+    search: Search
+    health: HealthChecks
+
+
+@asynccontextmanager
+async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
+    """Build everything in order, close it in reverse.
+
+    Raises SettingsError for a URL that is missing, since nothing is started here, and
+    StackError for a database that is not fit for use. Other parts may be down: what needs
+    them says so when it is asked.
+    """
+    async with AsyncExitStack() as exits:
+        database = await open_database(
+            _required(settings.database, "AI_STACK_DATABASE_URL"),
+            connections=settings.database_connections,
+        )
+        exits.push_async_callback(database.aclose)
+        cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
+        exits.push_async_callback(cache.aclose)
+        key = settings.qdrant_api_key
+        vectors = await exits.enter_async_context(
+            open_vectors(
+                settings.vectors, api_key=key and key.get_secret_value(), database=database
+            )
+        )
+        models = Models(database, lambda name: open_embedder(settings, name))
+        exits.push_async_callback(models.aclose)
+        reranker = open_reranker(settings)
+        if reranker is not None:
+            exits.push_async_callback(reranker.aclose)
+        indexing = Indexing(database, models, vectors, cache)
+        probes: dict[str, Probe | None] = {
+            "postgres": database.ping,
+            "redis": cache.ping,
+            "vectors": vectors.ping,
+            "embedder": models.ping,
+            "llama-cpp": None,
+            "jobs": lambda: _changes(database),
+        }
+        yield Stack(
+            settings=settings,
+            database=database,
+            models=models,
+            indexing=indexing,
+            documents=Documents(database, indexing),
+            search=Search(
+                database,
+                models,
+                vectors,
+                cache,
+                reranker,
+                settings.hybrid_weight,
+                settings.search_cache_ttl_s,
+            ),
+            health=HealthChecks(probes),
+        )
+
+
+def _required(url: str | None, variable: str) -> str:
+    if url is None:
+        raise SettingsError(
+            f"{variable} is not set. `ai-stack up` starts what is missing; `serve` and `worker`"
+            " start nothing."
+        )
+    return url
+
+
+async def _changes(database: Database) -> str:
+    waiting, failed = await changes.count(database)
+    return f"{waiting} changes waiting, {failed} failed"
