@@ -47,11 +47,10 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
         exits.push_async_callback(database.aclose)
         cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
         exits.push_async_callback(cache.aclose)
-        key = settings.qdrant_api_key
+        secret = settings.qdrant_api_key
+        key = None if secret is None else secret.get_secret_value()
         vectors = await exits.enter_async_context(
-            open_vectors(
-                settings.vectors, api_key=key and key.get_secret_value(), database=database
-            )
+            open_vectors(settings.vectors, api_key=key, database=database)
         )
         models = Models(database, lambda name: open_embedder(settings, name))
         exits.push_async_callback(models.aclose)
