@@ -110,10 +110,13 @@ def unit_rows(vectors: Sequence[Sequence[float] | Rows], model: EmbeddingModel) 
     Raises InvalidRequest for another length, for what is not finite, and for zero vectors.
     """
     try:
-        rows = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), -1)
+        with np.errstate(over="ignore"):
+            rows = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidRequest("A vector is a list of numbers, all of one length.") from None
-    if len(rows) and rows.shape[1] != model.dimensions:
+    if not len(vectors):
+        return np.empty((0, model.dimensions), np.float32)
+    if rows.shape != (len(vectors), model.dimensions):
         raise InvalidRequest(f"A vector of {model.name} has {model.dimensions} numbers.")
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not (lengths > 0).all():

@@ -1,0 +1,143 @@
+"""Qdrant's engine in a child process; it knows the channel, not the engine."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from ai_stack.channel import Channel
+from ai_stack.errors import SettingsError, Unavailable, VectorsUnavailable
+from ai_stack.models.embedding import EmbeddingModel
+from ai_stack.models.search import Hit
+from ai_stack.vectors import Point, VectorQuery, unit_rows
+from ai_stack.vectors.qdrant_filters import Conditions, compile_filter, payload
+
+BATCH, PAGE = 500, 1000
+SEARCH_S, WRITE_S, PING_S = 5.0, 60.0, 1.0
+WIDEN = 4
+
+
+class EdgeVectors:
+    """A client of `edge_child`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    async def upsert(self, model: EmbeddingModel, points: Sequence[Point]) -> None:
+        rows = unit_rows([p.vector for p in points], model)
+        for i in range(0, len(points), BATCH):
+            batch = points[i : i + BATCH]
+            await self._call(
+                "upsert",
+                model,
+                rows[i : i + BATCH].tobytes(),
+                WRITE_S,
+                dimensions=model.dimensions,
+                ids=[p.chunk_id for p in batch],
+                payloads=[_payload(p) for p in batch],
+            )
+
+    async def delete(
+        self,
+        model: EmbeddingModel,
+        project_id: UUID,
+        document_ids: Collection[UUID],
+        keep: Collection[UUID] = (),
+    ) -> None:
+        if not document_ids:
+            return
+        must: dict[str, Any] = {"key": "d", "match": {"any": sorted(map(str, document_ids))}}
+        kept = [{"must_not": [{"has_id": sorted(map(str, keep))}]}] if keep else []
+        await self._call("delete", model, b"", WRITE_S, project=project_id, must=[must, *kept])
+
+    async def search(self, model: EmbeddingModel, query: VectorQuery) -> Sequence[Hit]:
+        vector = unit_rows([query.vector], model)[0].tobytes()
+        conditions = compile_filter(query.filter)
+        limit = query.limit if conditions.exact else query.limit * WIDEN
+        while True:
+            found = await self._found(model, vector, query, conditions, limit)
+            hits = [Hit(UUID(c), UUID(d), s) for c, d, s, m in found if conditions.admits(m)]
+            if len(hits) >= query.limit or len(found) < limit:
+                return hits[: query.limit]
+            limit *= WIDEN
+
+    async def _found(
+        self,
+        model: EmbeddingModel,
+        vector: bytes,
+        query: VectorQuery,
+        conditions: Conditions,
+        limit: int,
+    ) -> list[tuple[str, str, float, str | None]]:
+        answer = await self._call(
+            "search",
+            model,
+            vector,
+            SEARCH_S,
+            project=query.project_id,
+            must=conditions.must,
+            limit=limit,
+            exact=query.exact,
+            linked=conditions.linked,
+            settle=not conditions.exact,
+            fields=conditions.fields,
+        )
+        found: list[tuple[str, str, float, str | None]] = answer["hits"]
+        return found
+
+    async def scan(self, model: EmbeddingModel) -> AsyncIterator[Sequence[tuple[UUID, UUID, UUID]]]:
+        after: str | None = None
+        while True:
+            answer = await self._call("scan", model, b"", WRITE_S, after=after, limit=PAGE + 1)
+            points: list[tuple[str, str, str]] = answer["points"]
+            if points:
+                yield [(UUID(c), UUID(d), UUID(p)) for c, d, p in points[:PAGE]]
+            if len(points) <= PAGE:
+                return
+            after = points[PAGE][0]
+
+    async def drop(self, model: EmbeddingModel) -> None:
+        await self._call("drop", model, b"", WRITE_S)
+
+    async def ping(self) -> None:
+        try:
+            await self.channel.call("ping", timeout_s=PING_S)
+        except Unavailable as error:
+            raise VectorsUnavailable from error
+
+    async def _call(
+        self,
+        method: str,
+        model: EmbeddingModel,
+        body: bytes,
+        timeout_s: float,
+        **arguments: object,
+    ) -> dict[str, Any]:
+        try:
+            answer, _ = await self.channel.call(
+                method, body, timeout_s=timeout_s, model=model.key, **arguments
+            )
+        except VectorsUnavailable:
+            raise
+        except Unavailable as error:
+            raise VectorsUnavailable from error
+        return answer
+
+
+def _payload(point: Point) -> dict[str, Any]:
+    ids = {"p": str(point.project_id), "d": str(point.document_id)}
+    return ids | payload(point.metadata)
+
+
+@asynccontextmanager
+async def open_backend(url: str, **_: object) -> AsyncIterator[EdgeVectors]:
+    path = urlsplit(url).path
+    if not path:
+        raise SettingsError("AI_STACK_VECTORS_URL must name a socket: qdrant-edge:///PATH.")
+    channel = Channel(Path(path))
+    try:
+        yield EdgeVectors(channel)
+    finally:
+        await channel.aclose()
