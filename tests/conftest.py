@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-import servers
+from pydantic import SecretStr
 
+import servers
 from ai_stack.database import Database, open_database
 from ai_stack.database.migrating import migrate
+from ai_stack.settings import Settings
+from ai_stack.stack import Stack, open_stack
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,24 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await open_database(database_url)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture(scope="module")
+def memory_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a stack on a real PostgreSQL and otherwise in memory."""
+    folder = tmp_path_factory.mktemp("stack")
+    return Settings(
+        data_dir=folder / "data",
+        config_dir=folder / "config",
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr("memory:"),
+        vectors_url=SecretStr("memory:"),
+        embedder_url=SecretStr("memory:"),
+    )
+
+
+@pytest.fixture(scope="module")
+async def stack(memory_settings: Settings) -> AsyncIterator[Stack]:
+    """The services over a real PostgreSQL, with the other doors in memory."""
+    async with open_stack(memory_settings) as opened:
+        yield opened

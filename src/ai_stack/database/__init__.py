@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 from uuid import UUID
 
+import orjson
 import psycopg
 from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sqlalchemy import CursorResult
 from sqlalchemy.exc import DBAPIError
@@ -119,6 +121,7 @@ async def open_database(url: str, *, connections: int = 12) -> Database:
         min_size=1,
         max_size=max(1, connections // 2),
         timeout=CHECKOUT_S,
+        configure=_read_json_fast,
         open=False,
         check=None,
     )
@@ -139,8 +142,13 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=CHECKOUT_S,
         pool_use_lifo=True,
+        json_deserializer=orjson.loads,
         connect_args={"options": f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"},
     )
+
+
+async def _read_json_fast(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+    set_json_loads(orjson.loads, connection)
 
 
 async def _check_server(database: Database) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -278,8 +279,8 @@ def _check_one(document: NewDocument, name: str) -> None:
 
 def _check_metadata(metadata: Metadata, name: str) -> None:
     try:
-        text = orjson.dumps(metadata)
-    except orjson.JSONEncodeError as error:
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{name}: its metadata cannot be stored as JSON.") from error
     if len(text) > MAX_METADATA:
         raise TooLarge(f"{name}: its metadata is larger than {MAX_METADATA} bytes.")

@@ -1,0 +1,197 @@
+"""Documents as a person keeps them, on a real PostgreSQL."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from ai_stack.database import Database, changes
+from ai_stack.errors import (
+    AlreadyExists,
+    IdempotencyMismatch,
+    InvalidCursor,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+)
+from ai_stack.models.documents import NewDocument
+from ai_stack.models.filters import parse_filter
+from ai_stack.models.principals import Principal
+from ai_stack.models.search import SearchRequest
+from ai_stack.services.documents import merge
+from ai_stack.stack import Stack
+
+ME = Principal()
+
+
+async def texts(stack: Stack, query: str, **options: object) -> list[str]:
+    answer = await stack.search.search(SearchRequest(query=query, **options), ME)
+    return [result.document.content for result in answer.results]
+
+
+async def test_a_document_is_found_as_soon_as_it_is_stored(stack: Stack) -> None:
+    written = await stack.documents.add(ME, [NewDocument("Sourdough rises in warm kitchens.")])
+    assert written.settled
+    assert written.documents[0].state == "indexed"
+    assert "Sourdough rises in warm kitchens." in await texts(stack, "sourdough kitchens")
+
+
+async def test_a_callers_id_is_unique_and_names_the_document(stack: Stack) -> None:
+    await stack.documents.add(ME, [NewDocument("One of a kind.", key="only.md")])
+    assert (await stack.documents.get(ME, "only.md")).id == "only.md"
+    with pytest.raises(AlreadyExists):
+        await stack.documents.add(ME, [NewDocument("Another.", key="only.md")])
+    with pytest.raises(NotFound):
+        await stack.documents.get(ME, "other.md")
+
+
+async def test_a_batch_is_stored_whole_or_not_at_all(stack: Stack) -> None:
+    await stack.documents.add(ME, [NewDocument("Taken.", key="taken")])
+    before = len((await stack.documents.page(ME, limit=1000)).items)
+    with pytest.raises(AlreadyExists):
+        await stack.documents.add(ME, [NewDocument("New."), NewDocument("Bad.", key="taken")])
+    assert len((await stack.documents.page(ME, limit=1000)).items) == before
+
+
+async def test_a_repeated_request_stores_nothing_new(stack: Stack) -> None:
+    new = [NewDocument("Once and only once.")]
+    first = await stack.documents.add(ME, new, idempotency_key="k1")
+    again = await stack.documents.add(ME, new, idempotency_key="k1")
+    assert [d.id for d in first.documents] == [d.id for d in again.documents]
+    with pytest.raises(IdempotencyMismatch):
+        await stack.documents.add(ME, [NewDocument("Different.")], idempotency_key="k1")
+
+
+async def test_twins_at_once_store_one_document(stack: Stack) -> None:
+    new = [NewDocument("Sent by two hands at once.")]
+    adding = [stack.documents.add(ME, new, idempotency_key="twin") for _ in range(8)]
+    written = await asyncio.gather(*adding)
+    assert len({w.documents[0].id for w in written}) == 1
+
+
+async def test_a_change_is_followed_and_the_old_text_is_gone(stack: Stack) -> None:
+    await stack.documents.add(ME, [NewDocument("Penguins live on ice.", key="p")])
+    await stack.documents.patch(ME, "p", {"content": "Camels cross the desert."})
+    found = await texts(stack, "penguins ice camels desert")
+    assert "Camels cross the desert." in found
+    assert "Penguins live on ice." not in found
+
+
+async def test_metadata_changes_reach_filters_without_new_chunks(
+    stack: Stack, database: Database
+) -> None:
+    await stack.documents.add(ME, [NewDocument("A red bicycle.", {"colour": "red"}, key="bike")])
+    async with database.transaction(ME.project_id) as tx:
+        before = await tx.rows("SELECT id FROM chunks ORDER BY id")
+    await stack.documents.patch(ME, "bike", {"metadata": {"colour": None, "wheels": 2}})
+    async with database.transaction(ME.project_id) as tx:
+        assert await tx.rows("SELECT id FROM chunks ORDER BY id") == before
+    wheels = parse_filter({"wheels": {"gte": 2}})
+    assert await texts(stack, "bicycle", filter=wheels) == ["A red bicycle."]
+    assert await texts(stack, "bicycle", filter=parse_filter({"colour": "red"})) == []
+
+
+async def test_a_delete_leaves_nothing_behind(stack: Stack, database: Database) -> None:
+    written = await stack.documents.add(ME, [NewDocument("Soon forgotten.", key="gone")])
+    await stack.documents.delete(ME, "gone")
+    assert "Soon forgotten." not in await texts(stack, "soon forgotten")
+    async with database.transaction(ME.project_id) as tx:
+        for table in ("chunks", "embeddings", "dirty"):
+            rows = await tx.rows(
+                f"SELECT 1 FROM {table} WHERE document_id = %(id)s",
+                {"id": written.documents[0].uuid},
+            )
+            assert rows == []
+    model = (await stack.models.active()).model
+    points = [p async for batch in stack.indexing.vectors.scan(model) for p in batch]
+    assert all(document != written.documents[0].uuid for _, document, _ in points)
+
+
+async def test_a_change_over_another_is_refused(stack: Stack) -> None:
+    written = await stack.documents.add(ME, [NewDocument("Version one.", key="v")])
+    version = written.documents[0].version
+    await stack.documents.patch(ME, "v", {"content": "Version two."}, if_match=version)
+    with pytest.raises(PreconditionFailed):
+        await stack.documents.patch(ME, "v", {"content": "Lost update."}, if_match=version)
+    with pytest.raises(PreconditionFailed):
+        await stack.documents.delete(ME, "v", if_match=version)
+
+
+async def test_pages_hold_every_document_once(stack: Stack) -> None:
+    await stack.documents.add(ME, [NewDocument(f"Page filler {n}.") for n in range(7)])
+    seen, cursor = [], None
+    while True:
+        page = await stack.documents.page(ME, limit=3, cursor=cursor)
+        seen += [d.id for d in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    everything = await stack.documents.page(ME, limit=1000)
+    assert seen == [d.id for d in everything.items]
+    with pytest.raises(InvalidCursor):
+        await stack.documents.page(ME, cursor="not a cursor")
+
+
+async def test_a_given_vector_stands_for_the_document(stack: Stack) -> None:
+    width = (await stack.models.active()).model.dimensions
+    vector = [1.0] + [0.0] * (width - 1)
+    await stack.documents.add(ME, [NewDocument("Placed by hand.", vector=vector)])
+    answer = await stack.search.search(SearchRequest(vector=vector, mode="semantic"), ME)
+    assert answer.results[0].document.content == "Placed by hand."
+    assert answer.results[0].score == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        NewDocument(""),
+        NewDocument("  \n"),
+        NewDocument("a\x00b"),
+        NewDocument("\ud800"),
+        NewDocument("x", {"a": "\x00"}),
+        NewDocument("x", {"a": float("nan")}),
+        NewDocument("x", vector=[0.0]),
+        NewDocument("x", vector=[float("inf")]),
+        NewDocument("x", key=""),
+    ],
+)
+async def test_what_cannot_be_stored_is_refused_before_anything_is(
+    stack: Stack, new: NewDocument
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await stack.documents.add(ME, [NewDocument("Fine."), new])
+
+
+async def test_without_waiting_the_worker_follows(stack: Stack, database: Database) -> None:
+    written = await stack.documents.add(ME, [NewDocument("Followed later.")], wait=False)
+    assert not written.settled
+    assert written.documents[0].state == "pending"
+    while await stack.indexing.apply_due():
+        pass
+    assert await changes.count(database) == (0, 0)
+    assert "Followed later." in await texts(stack, "followed later")
+
+
+async def test_another_project_sees_nothing(stack: Stack, database: Database) -> None:
+    other = UUID("00000000-0000-7000-8000-0000000000ff")
+    async with database.transaction(other) as tx:
+        for table in ("documents", "chunks", "embeddings", "document_keys", "dirty", "runs"):
+            assert await tx.rows(f"SELECT 1 FROM {table}") == []
+    async with database.transaction(None) as tx:
+        assert await tx.rows("SELECT 1 FROM documents") == []
+
+
+@pytest.mark.parametrize(
+    ("target", "patch", "merged"),
+    [
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        (["a"], {"a": "b"}, {"a": "b"}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_merge_follows_the_examples_of_rfc_7396(target, patch, merged) -> None:
+    assert merge(target, patch) == merged
