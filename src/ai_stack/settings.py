@@ -11,11 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -35,6 +43,11 @@ FOR_CHILDREN = (
 def _named(variable: str) -> AliasChoices:
     """A field that is read from one of the specification's own variables."""
     return AliasChoices(variable)
+
+
+def _number(value: object) -> object:
+    """Digits as a number, since a Literal of numbers does not read them from a variable."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Settings(BaseModel):
@@ -68,7 +81,7 @@ class Settings(BaseModel):
     database_connections: int = Field(
         12, ge=2, le=500, description="PostgreSQL connections that one process opens at most."
     )
-    postgres_major: Literal[16, 18] = Field(
+    postgres_major: Annotated[Literal[16, 18], BeforeValidator(_number)] = Field(
         18, description="Major version of the supervised PostgreSQL for a new data folder."
     )
     postgres_host: str | None = Field(

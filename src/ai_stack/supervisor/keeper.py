@@ -31,7 +31,7 @@ class Backoff:
 
 
 class Keeper:
-    """One part's life. `ready` is set while it answers; `failure` when its first start failed."""
+    """One part's life. `ready` is set while it answers; `failure` tells why it is given up."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Keeper:
         self.part = part
         self.child: Child | None = None
         self.ready = asyncio.Event()
-        self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.failure = ""
         self.finished = asyncio.Event()
         self._launcher, self._journal, self._say = launcher, journal, say
         self._backoff, self._changed = backoff, changed
@@ -54,11 +54,11 @@ class Keeper:
         self._detail = ""
         self._began_s = time.monotonic()
         self._crashes = self._restarts = 0
-        self._was_ready = self._asked = False
+        self._asked = False
         self._hurry = asyncio.Event()
 
     def status(self) -> PartStatus:
-        troubled = self._state in ("restarting", "failing") or self.failure.done()
+        troubled = self._state in ("restarting", "failing")
         running = self.child is not None and self.child.exit_status is None
         return PartStatus(
             name=self.part.name,
@@ -88,7 +88,7 @@ class Keeper:
         except AIStackError as error:
             return self._crashed(error.message, final=True)
         except OSError as error:
-            return self._crashed(f"cannot start: {error}")
+            return self._crashed(f"cannot be started: {error}")
         except Exception:  # noqa: BLE001 (supervision: a bug in one part must not end the others)
             return self._crashed(traceback.format_exc(), final=True)
         finally:
@@ -110,8 +110,8 @@ class Keeper:
         )
         self._changed()
         if not self.part.once and await self._answers(self.child):
-            self._was_ready = True
             self.ready.set()
+            self.failure = ""
             self._to("running", "")
         return await self.child.wait()
 
@@ -147,10 +147,9 @@ class Keeper:
             return False
         settled = time.monotonic() - self._began_s > self._backoff.settled_s
         self._crashes = 1 if settled else self._crashes + 1
-        self._to("failing" if self._crashes >= FAILING_AFTER else "restarting", reason)
-        gave_up = final or self.part.once or self._crashes >= FAILING_AFTER
-        if gave_up and not self._was_ready and not self.failure.done():
-            self.failure.set_result(f"{self.part.name}: {reason}")
+        failing = final or self.part.once or self._crashes >= FAILING_AFTER
+        self.failure = f"{self.part.name} {reason}" if failing else ""
+        self._to("failing" if failing else "restarting", reason)
         return False
 
     async def _pause(self) -> None:
@@ -189,9 +188,7 @@ class Keeper:
 
 
 def _phrase(state: State) -> str:
-    return {"restarting": "ended", "failing": "keeps ending", "done": "is done"}.get(
-        state, f"is {state}"
-    )
+    return {"restarting": "ended", "failing": "fails", "done": "is done"}.get(state, f"is {state}")
 
 
 def _reason(status: int) -> str:

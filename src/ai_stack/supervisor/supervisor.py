@@ -116,19 +116,21 @@ class Supervisor:
         await keeper.run(needs)
 
     async def _until_stopped(self) -> None:
-        for keeper in self.keepers.values():
-            keeper.failure.add_done_callback(lambda _: self._attention.set())
         await self._attention.wait()
-        failed = [k for k in self.keepers.values() if k.failure.done()]
+        failed = [keeper for keeper in self.keepers.values() if keeper.failure]
         if failed and not self._stop.is_set():
             self._stop.set()
-            message = "; ".join(k.failure.result() for k in failed)
-            raise StartFailed(message, [k.status() for k in failed])
+            message = "; ".join(keeper.failure for keeper in failed)
+            raise StartFailed(message, [keeper.status() for keeper in failed])
 
     def _changed(self) -> None:
-        """A part changed: keep the record of children, and say when all is healthy."""
+        """A part changed: keep the record of children; until all is healthy, a failure ends it."""
         self._record()
-        if not self.healthy.is_set() and self.status().healthy:
+        if self.healthy.is_set():
+            return
+        if any(keeper.failure for keeper in self.keepers.values()):
+            self._attention.set()
+        elif self.status().healthy:
             self.healthy.set()
             took_s = time.time() - self._started_at
             self._say(f"the stack is healthy after {took_s:.1f} s at {self.url}")
