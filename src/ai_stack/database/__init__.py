@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as CheckoutTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ai_stack.database.identifiers import uuid7
 from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded, StackError, StorageFull
+from ai_stack.models.identifiers import uuid7
 
 Record: TypeAlias = tuple[Any, ...]
 Parameters: TypeAlias = Mapping[str, object] | Sequence[Mapping[str, object]]

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ai_stack.database.identifiers import uuid7
 from ai_stack.errors import TooLarge
+from ai_stack.models.identifiers import uuid7
 from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
