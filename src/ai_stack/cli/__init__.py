@@ -12,6 +12,11 @@ from ai_stack import __version__
 from ai_stack.errors import AIStackError, SettingsError
 
 VERBS: dict[str, tuple[str, str]] = {
+    "import": ("imports", "Import files, folders and URLs as documents."),
+    "search": ("search", "Find passages by meaning and by words."),
+    "documents": ("documents", "Add, list, show, edit and delete documents."),
+    "export": ("exports", "Write documents to a file that import takes back."),
+    "runs": ("runs", "List, follow, cancel and retry long work."),
     "serve": ("processes", "Run the gateway alone, on the servers that the settings name."),
     "worker": ("processes", "Run the background work alone."),
     "migrate": ("processes", "Bring the database's schema to this version."),

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ai_stack.cli.display import Display, LiveDisplay, PlainDisplay, table_of
-from ai_stack.errors import StackError, Unavailable
+from ai_stack.errors import AIStackError, StackError, Unavailable
 from ai_stack.settings import Settings, load_settings
 from ai_stack.supervisor import StackStatus, control, folder, session
 from ai_stack.supervisor.supervisor import StartFailed, Supervisor
@@ -38,7 +37,7 @@ def up(
     if folder.holder(settings.data_dir) is not None:
         _show_running(settings, as_json)
     elif detach:
-        _detach(as_json)
+        _detach(settings, as_json)
         if as_json:
             _show_running(settings, as_json)
     else:
@@ -99,7 +98,9 @@ def _foreground(settings: Settings, background: bool) -> None:
     finally:
         display.close()
     if again:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (itself)
+        options = ("--background",) if background else ()
+        command = [sys.executable, "-m", "ai_stack", "up", *options]
+        os.execv(sys.executable, command)  # noqa: S606 (itself, with the settings as they are now)
 
 
 async def _session(settings: Settings, display: Display, background: bool) -> bool:
@@ -127,31 +128,38 @@ async def _leave_terminal(supervisor: Supervisor) -> None:
     os.close(nowhere)
 
 
-def _detach(quiet: bool) -> None:
-    """Start a supervisor of its own session, and pass on what it says until it is healthy."""
-    command = (sys.executable, "-m", "ai_stack", "up", "--background")
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    ) as process:
-        for line in process.stdout or ():
+def _detach(settings: Settings, quiet: bool) -> None:
+    """Go on as a supervisor in a session of its own, and pass on its words until it is healthy."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        os._exit(_become_background(settings, write))
+    os.close(write)
+    with os.fdopen(read) as said:
+        for line in said:
             print(line, end="", file=sys.stderr if quiet else sys.stdout, flush=True)
-        code = _exit_status(process)
-        process.returncode = code or 0
-    if code:
-        raise typer.Exit(code)
+    time.sleep(WAIT_S)
+    ended, code = os.waitpid(child, os.WNOHANG)
+    if ended:
+        raise typer.Exit(os.waitstatus_to_exitcode(code))
 
 
-def _exit_status(process: "subprocess.Popen[str]") -> int | None:
-    """None when it closed the pipe and runs on, which a moment tells from its end."""
+def _become_background(settings: Settings, output: int) -> int:
+    """In the forked child: leave the terminal, speak into the pipe, run to the end."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(output)
     try:
-        return process.wait(0.1)
-    except subprocess.TimeoutExpired:
-        return None
+        _foreground(settings, background=True)
+    except AIStackError as error:
+        print(f"ai-stack: {error.message}", file=sys.stderr)
+        return 1
+    finally:
+        sys.stdout.flush()
+    return 0
 
 
 def _status(settings: Settings) -> StackStatus | None:
