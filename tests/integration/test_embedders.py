@@ -113,16 +113,16 @@ async def test_a_client_survives_the_child_s_restart(made: Path) -> None:
         socket.parent.rmdir()
 
 
-async def test_spans_of_ten_megabytes_hold_nobody_up(made: Path) -> None:
+async def test_spans_of_megabytes_hold_nobody_up(made: Path) -> None:
     async with embedders.child() as (socket, _), embedders.opened(f"onnx://{socket}") as embedder:
-        call = asyncio.create_task(embedder.spans([PASSAGE * 13_000]))
+        call = asyncio.create_task(embedder.spans([PASSAGE * 2_600]))
         longest_s = 0.0
         while not call.done():
             begin = time.monotonic()
             await embedder.embed(["a query meanwhile"], "query")
             longest_s = max(longest_s, time.monotonic() - begin)
         (spans,) = await call
-    assert len(spans) > 2_000_000
+    assert len(spans) > 400_000
     assert longest_s < 0.5
 
 

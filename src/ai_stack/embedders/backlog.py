@@ -60,8 +60,10 @@ class Backlog:
         """Raises TooBusy, and takes none, when they do not fit."""
         tokens = sum(job.length for job in jobs)
         with self._changed:
-            if self._jobs and self.tokens + tokens > self.limit:
-                raise TooBusy
+            if self.tokens + tokens > self.limit:
+                self._drop_abandoned()
+                if self._jobs and self.tokens + tokens > self.limit:
+                    raise TooBusy
             self._jobs.extend(jobs)
             self.tokens += tokens
             self._changed.notify(len(jobs))
@@ -70,7 +72,7 @@ class Backlog:
         """Wait for the next batch; jobs whose caller has left are dropped."""
         with self._changed:
             while True:
-                self._keep(lambda job: not job.request.done.done())
+                self._drop_abandoned()
                 if self._jobs:
                     break
                 self._changed.wait()
@@ -78,6 +80,9 @@ class Backlog:
             chosen = set(batch)
             self._keep(lambda job: job not in chosen)
             return batch
+
+    def _drop_abandoned(self) -> None:
+        self._keep(lambda job: not job.request.done.done())
 
     def _keep(self, wanted: Callable[[Job], bool]) -> None:
         self._jobs = [job for job in self._jobs if wanted(job)]

