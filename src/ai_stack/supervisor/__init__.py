@@ -20,15 +20,19 @@ class NotReady(Exception):
 
 
 class Tool(Protocol):
-    """Runs a short command as the parts' user and waits; its output goes to the part's log."""
+    """Runs a short command as the parts' user; its output goes to the part's log and is returned.
+
+    Raises StackError when the command fails.
+    """
 
     async def __call__(
         self, command: Sequence[str], env: Mapping[str, str] | None = None
-    ) -> None: ...
+    ) -> str: ...
 
 
 Probe = Callable[[], Awaitable[None]]
 Preparation = Callable[[Tool], Awaitable[None]]
+Check = Callable[[Tool], Awaitable[bool]]
 
 
 async def at_once() -> None:
@@ -41,6 +45,7 @@ class Part:
 
     It starts when all that it `needs` is ready, and is stopped before what it needs or `uses`.
     `ready` raises NotReady until the part answers. `prepare` runs before every start.
+    A `once` part whose `settled` answers True has nothing to do and is not run.
     `death_signal` is what the kernel sends when the supervisor itself is killed.
     """
 
@@ -52,6 +57,7 @@ class Part:
     ready: Probe = at_once
     prepare: Preparation | None = None
     once: bool = False
+    settled: Check | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
     grace_s: float = 10.0

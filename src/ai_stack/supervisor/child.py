@@ -8,12 +8,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ai_stack.supervisor.account import Account
-from ai_stack.supervisor.journal import Journal
 from ai_stack.supervisor.privileges import on_exec
 
 READ_BYTES = 1 << 16
+
+
+class Sink(Protocol):
+    """Takes what a child writes, as a Journal does."""
+
+    def write(self, data: bytes) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Launcher:
         self,
         command: Sequence[str],
         env: Mapping[str, str],
-        journal: Journal,
+        journal: Sink,
         death_signal: signal.Signals = signal.SIGKILL,
     ) -> "Child":
         read, write = os.pipe()
@@ -54,7 +60,7 @@ class Launcher:
 class Child:
     """A running process. No thread waits for it: the loop watches its pidfd and its pipe."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", output: int, journal: Journal) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", output: int, journal: Sink) -> None:
         self._process = process
         self._journal = journal
         self._loop = asyncio.get_running_loop()

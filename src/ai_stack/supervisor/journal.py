@@ -62,6 +62,18 @@ class Journal:
                 source.replace(older)
 
 
+class Copy:
+    """Passes on to a journal, and keeps the text."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.text = ""
+
+    def write(self, data: bytes) -> None:
+        self._journal.write(data)
+        self.text += data.decode(errors="replace")
+
+
 def tail(path: Path, count: int) -> list[str]:
     """The last lines of a log, those of its rotated predecessor included when needed."""
     lines: list[str] = []

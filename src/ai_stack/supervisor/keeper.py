@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ai_stack.errors import AIStackError, StackError
 from ai_stack.supervisor import Line, Part, PartStatus, State
 from ai_stack.supervisor.child import Child, Launcher
-from ai_stack.supervisor.journal import Journal
+from ai_stack.supervisor.journal import Copy, Journal
 from ai_stack.supervisor.probes import wait_until
 
 FAILING_AFTER = 3
@@ -105,6 +105,8 @@ class Keeper:
         self._began_s = time.monotonic()
         if self.part.prepare is not None:
             await self.part.prepare(self._tool)
+        if self.part.settled is not None and await self.part.settled(self._tool):
+            return 0
         self.child = self._launcher.start(
             self.part.command, self.part.env, self._journal, self.part.death_signal
         )
@@ -131,8 +133,9 @@ class Keeper:
             probe.cancel()
             end.cancel()
 
-    async def _tool(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        child = self._launcher.start(command, env or {}, self._journal)
+    async def _tool(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+        output = Copy(self._journal)
+        child = self._launcher.start(command, env or {}, output)
         try:
             status = await child.wait()
         finally:
@@ -140,6 +143,7 @@ class Keeper:
                 child.kill_group()
         if status != 0:
             raise StackError(f"{command[0].rpartition('/')[2]} {_reason(status)}")
+        return output.text
 
     def _crashed(self, reason: str, *, final: bool = False) -> bool:
         if self._asked:

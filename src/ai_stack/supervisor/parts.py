@@ -90,7 +90,12 @@ def _vectors(settings: Settings, account: Account) -> Iterator[Part]:
 
 
 def _migrate(settings: Settings, account: Account) -> Iterator[Part]:
-    yield Part(name="migrate", command=(*PYTHON, "migrate"), needs=("roles",), once=True)
+    settled = None
+    if settings.database is None:
+        folder = settings.data_dir / "postgres"
+        settled = postgres.is_migrated(folder, settings.runtime, settings.postgres_major)
+    command = (*PYTHON, "migrate")
+    yield Part(name="migrate", command=command, needs=("roles",), once=True, settled=settled)
 
 
 def _worker(settings: Settings, account: Account) -> Iterator[Part]:

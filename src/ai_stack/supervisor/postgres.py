@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ai_stack.errors import StackError
-from ai_stack.supervisor import Part, Tool, probes
+from ai_stack.supervisor import Check, Part, Tool, probes
 from ai_stack.supervisor.account import Account
 
 FOLDERS = {16: "pginstall", 18: "pginstall18"}
@@ -111,15 +111,32 @@ def describe(folder: Path, sockets: Path, account: Account, wanted: int) -> tupl
 
 
 def _roles(programs: Path, sockets: Path) -> Part:
-    script = Path(__file__).with_name("roles.sql")
-    options = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(sockets), "-U", "postgres")
     return Part(
         name="roles",
-        command=(str(programs / "psql"), *options, "-d", "postgres", "-f", str(script)),
+        command=_psql(programs, sockets, "postgres", "postgres", "roles.sql"),
         needs=("postgres",),
         once=True,
         log="postgres.log",
     )
+
+
+def is_migrated(folder: Path, sockets: Path, wanted: int) -> Check:
+    """Whether the schema is at the newest revision, which spares loading the migrations."""
+    programs = binaries(major_of(folder / "data", wanted))
+    versions = Path(__file__).parents[1] / "database" / "migrations" / "versions"
+    newest = max((file.stem[:4] for file in versions.glob("[0-9]*.py")), default="")
+
+    async def check(tool: Tool) -> bool:
+        command = _psql(programs, sockets, "aidb_owner", "aidb", "revision.sql")
+        return (await tool(command)).strip() == newest
+
+    return check
+
+
+def _psql(programs: Path, sockets: Path, role: str, database: str, script: str) -> tuple[str, ...]:
+    options = ("-X", "-qAt", "-v", "ON_ERROR_STOP=1", "-h", str(sockets), "-U", role)
+    file = Path(__file__).with_name(script)
+    return (str(programs / "psql"), *options, "-d", database, "-f", str(file))
 
 
 async def _create(folder: Path, programs: Path, tool: Tool) -> None:
