@@ -1,0 +1,70 @@
+"""A worker process: reads one file after another from its standard input, and trusts none.
+
+`python -m ai_stack.parsers.child --memory BYTES --cpu SECONDS`; started by the pool only.
+"""
+
+import argparse
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooLarge
+from ai_stack.parsers import Limits, Parsed, Source
+from ai_stack.parsers.formats import parse
+from ai_stack.parsers.pipe import encode, read
+from ai_stack.parsers.sandbox import allow_cpu, enter
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--memory", type=int, required=True)
+    arguments.add_argument("--cpu", type=float, required=True)
+    options = arguments.parse_args()
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    enter(options.memory)
+    while (request := read(sys.stdin.buffer)) is not None:
+        allow_cpu(options.cpu)
+        replies.write(_answer(*request))
+        replies.flush()
+
+
+def _answer(header: dict[str, Any], body: bytes) -> bytes:
+    try:
+        parsed = parse(_source(header, body), header["media_type"])
+        return _encoded(parsed)
+    except AIStackError as error:
+        return encode({"error": error.message, "code": error.code})
+    except MemoryError:
+        failure: AIStackError = TooLarge(
+            "Reading this file takes more memory than the stack allows."
+        )
+    except RecursionError:
+        failure = InvalidRequest("This file is nested too deeply.")
+    return encode({"error": failure.message, "code": failure.code, "last": True})
+
+
+def _source(header: dict[str, Any], body: bytes) -> Source:
+    limits = Limits(header["expanded_bytes"], header["text_bytes"])
+    try:
+        data = Path(header["path"]).read_bytes() if header["path"] else body
+    except OSError as error:
+        raise NotFound("This file is gone or may not be read.") from error
+    return Source(header["name"], data, header["charset"], limits)
+
+
+def _encoded(parsed: Parsed) -> bytes:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    header = {
+        "title": parsed.title,
+        "metadata": dict(parsed.metadata),
+        "language": parsed.language,
+        "peak_bytes": peak,
+    }
+    return encode(header, parsed.text.encode())
+
+
+if __name__ == "__main__":
+    main()
