@@ -7,7 +7,7 @@ Calls are multiplexed by an id, answered in any order, and cancelled when the ca
 import asyncio
 import itertools
 import logging
-import os
+import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
@@ -112,11 +112,10 @@ class ChannelServer:
     async def serve(self, path: Path) -> None:
         """Serve until cancelled; replaces a stale socket, and only the owner may connect."""
         path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
-        try:
-            server = await asyncio.start_unix_server(self._connection, str(path), backlog=512)
-        finally:
-            os.umask(mask)
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(str(path))
+        path.chmod(0o600)  # before it listens; a umask would reach the folders of other threads
+        server = await asyncio.start_unix_server(self._connection, sock=bound, backlog=512)
         async with server:
             await server.serve_forever()
 
