@@ -74,7 +74,8 @@ def test_a_killed_part_comes_back(shell: Shell, name: str):
         if found["healthy"] and before not in [part["pid"] for part in found["parts"]]:
             break
     assert shell.parts()[name] != before
-    shell("health")
+    time.sleep(2)  # within which the gateway is to have its connections again
+    assert json.loads(shell("health", "--json"))["status"] == "healthy"
 
 
 def test_a_killed_supervisor_leaves_nobody_and_the_next_up_is_healthy(shell: Shell):
