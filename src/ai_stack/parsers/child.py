@@ -13,7 +13,7 @@ from typing import Any
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooLarge
 from ai_stack.parsers import Limits, Parsed, Source
 from ai_stack.parsers.formats import parse
-from ai_stack.parsers.pipe import encode, read
+from ai_stack.parsers.pipe import NO_MEMORY, encode, read
 from ai_stack.parsers.sandbox import allow_cpu, enter
 
 
@@ -33,17 +33,18 @@ def main() -> None:
 
 def _answer(header: dict[str, Any], body: bytes) -> bytes:
     try:
-        parsed = parse(_source(header, body), header["media_type"])
-        return _encoded(parsed)
-    except AIStackError as error:
-        return encode({"error": error.message, "code": error.code})
+        return _encoded(parse(_source(header, body), header["media_type"]))
     except MemoryError:
-        failure: AIStackError = TooLarge(
-            "Reading this file takes more memory than the stack allows."
-        )
+        return _refused(TooLarge(NO_MEMORY), last=True)
     except RecursionError:
-        failure = InvalidRequest("This file is nested too deeply.")
-    return encode({"error": failure.message, "code": failure.code, "last": True})
+        return _refused(InvalidRequest("This file is nested too deeply."), last=True)
+    except AIStackError as error:
+        return _refused(error)
+
+
+def _refused(error: AIStackError, *, last: bool = False) -> bytes:
+    """An error; `last` ends this process, whose state is in doubt."""
+    return encode({"error": error.message, "code": error.code, "last": last})
 
 
 def _source(header: dict[str, Any], body: bytes) -> Source:

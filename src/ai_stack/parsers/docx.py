@@ -8,6 +8,7 @@ from ai_stack.parsers.archive import Handler, opened, properties, read_member
 from ai_stack.parsers.html import markdown_table
 
 HEADING_NAME = re.compile(r"heading\s*([1-9])")
+LISTED = -1
 SKIPPED = frozenset({"Fallback", "del", "moveFrom"})
 
 
@@ -47,6 +48,8 @@ class Styles(Handler):
     def _named(self, name: str) -> None:
         if found := HEADING_NAME.fullmatch(name):
             self.levels[self._style] = int(found[1])
+        elif name.startswith("list"):
+            self.levels[self._style] = LISTED
         elif name == "title":
             self.levels[self._style] = 1
 
@@ -77,7 +80,8 @@ class Body(Handler):
 
     def _describe(self, tag: str, value: str) -> None:
         if tag == "pStyle":
-            self._level = self._levels.get(value, 0)
+            self._level = max(0, self._levels.get(value, 0))
+            self._item = 0 if self._levels.get(value) == LISTED else self._item
         elif tag == "ilvl" and value.isdecimal():
             self._item = min(int(value), 8)
         elif value.isdecimal() and int(value) < 9:

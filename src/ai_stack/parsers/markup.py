@@ -20,23 +20,29 @@ def parse(source: Source) -> Parsed:
 
 
 class Words(Handler):
-    """Collects the text between tags; inline elements end a block too where they stand alone."""
+    """Collects blocks; an element within a line of text is part of that line."""
 
     def __init__(self) -> None:
         self.blocks: list[str] = []
         self.title = ""
         self._line: list[str] = []
+        self._depth = self._begun = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._flush()
+        self._depth += 1
 
     def text(self, text: str) -> None:
-        self._line.append(text)
+        if not self._line and text.strip():
+            self._begun = self._depth
+        if self._line or text.strip():
+            self._line.append(text)
 
     def end(self, tag: str) -> None:
         if tag == "title" and not self.title:
             self.title = " ".join("".join(self._line).split())
-        self._flush()
+        if self._depth <= self._begun:
+            self._flush()
+        self._depth -= 1
 
     def _flush(self) -> None:
         if text := " ".join("".join(self._line).split()):

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+NO_MEMORY = "Reading this file takes more memory than the stack allows."
 FRAME = struct.Struct("<II")
 
 

@@ -24,7 +24,7 @@ from ai_stack.errors import (
     Unsupported,
 )
 from ai_stack.parsers import Limits, Parsed
-from ai_stack.parsers.pipe import FRAME, encode
+from ai_stack.parsers.pipe import FRAME, NO_MEMORY, encode
 
 FILES_EACH = 500
 RAISED = {kind.code: kind for kind in (InvalidRequest, NotFound, TooLarge, Unsupported)}
@@ -188,7 +188,7 @@ class Worker:
         if code == -signal.SIGXCPU:
             return TooLarge("Reading this file took too much processor time.")
         if code in (-signal.SIGABRT, -signal.SIGKILL, 1):
-            return TooLarge("Reading this file takes more memory than the stack allows.")
+            return TooLarge(NO_MEMORY)
         return InvalidRequest("This file cannot be read: it made its reader fail.")
 
     def expire(self, after_s: float, then: Callable[[], None]) -> None:
