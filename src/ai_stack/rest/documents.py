@@ -9,10 +9,10 @@ from ai_stack.errors import InvalidRequest
 from ai_stack.models.documents import NewDocument
 from ai_stack.rest.answers import document_json, etag, page_json, respond
 from ai_stack.rest.filters import from_query
-from ai_stack.rest.requests import Caller, IfMatch, UseStack
+from ai_stack.rest.requests import Caller, IfMatch, JsonRoute, UseStack
 from ai_stack.services.documents import Written
 
-router = APIRouter(prefix="/documents", tags=["documents"])
+router = APIRouter(prefix="/documents", tags=["documents"], route_class=JsonRoute)
 
 Wait = Annotated[bool, Query(description="Answer when searches find it, at most 30 s later.")]
 IdempotencyKey = Annotated[

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 
 from ai_stack.models.health import PartHealth
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import UseStack
+from ai_stack.rest.requests import JsonRoute, UseStack
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter(prefix="/health", tags=["health"], route_class=JsonRoute)
 
 
 @router.get("")

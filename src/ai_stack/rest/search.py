@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ai_stack.models.filters import parse_filter
 from ai_stack.models.search import SearchMode, SearchRequest
 from ai_stack.rest.answers import respond, search_json
-from ai_stack.rest.requests import Caller, UseStack
+from ai_stack.rest.requests import Caller, JsonRoute, UseStack
 
-router = APIRouter(prefix="/search", tags=["search"])
+router = APIRouter(prefix="/search", tags=["search"], route_class=JsonRoute)
 
 
 class SearchBody(BaseModel):

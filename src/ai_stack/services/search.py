@@ -156,12 +156,21 @@ class Search:
     ) -> list[SearchResult]:
         """The asked-for page of documents, as they are now."""
         hits = [h for h in found.hits if request.min_score is None or h.score >= request.min_score]
-        folded = fold(hits)[: (request.offset + request.limit) * DEPTH + SPARE]
-        ids = [hit.chunk_id for group in folded for hit in group]
+        groups, wanted = fold(hits), request.offset + request.limit
+        results: list[SearchResult] = []
+        while groups and len(results) < wanted:
+            # Some may have gone since they were found: then the next ones move up.
+            part, groups = groups[: wanted - len(results)], groups[wanted - len(results) :]
+            results += await self._shown(request, principal, part)
+        return results[request.offset :]
+
+    async def _shown(
+        self, request: SearchRequest, principal: Principal, groups: Sequence[Sequence[Hit]]
+    ) -> list[SearchResult]:
+        ids = [hit.chunk_id for group in groups for hit in group]
         shown = await rows.show(self.database, principal.project_id, ids, request.filter)
         by_chunk = {s.chunk_id: s for s in shown}
-        results = [r for group in folded if (r := _result(group, by_chunk)) is not None]
-        return results[request.offset : request.offset + request.limit]
+        return [r for group in groups if (r := _result(group, by_chunk)) is not None]
 
     async def _cache_key(self, request: SearchRequest, principal: Principal) -> str | None:
         if self.ttl_s == 0 or request.query is None:
