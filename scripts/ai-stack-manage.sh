@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs AI Stack from its lock into .venv beside this repository, when needed, and passes
 # every verb on to it:  ai-stack-manage.sh up --detach | down | status | logs | import PATH | …
-# One verb is its own:  ai-stack-manage.sh test   (the checks and all tests)
+# One verb is its own:  ai-stack-manage.sh test  (the checks and all tests)
 set -euo pipefail
 unset PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
@@ -80,19 +80,21 @@ prepare() {
     fi
 }
 
+# All checks and tests; with arguments only the tests, and the arguments go to pytest.
 run_tests() {
     prepare requirements.lock
     prepare requirements-dev.lock
     cd -- "$root"
+    if (($#)); then exec "$venv/bin/python" -m pytest "$@"; fi
     local folders=() folder
     for folder in unit contracts integration acceptance reliability; do
-        if [[ -d tests/$folder ]]; then folders+=("tests/$folder"); fi
+        if compgen -G "tests/$folder/test_*.py" >/dev/null; then folders+=("tests/$folder"); fi
     done
     "$venv/bin/ruff" check
     "$venv/bin/ruff" format --check
     "$venv/bin/mypy"
     "$venv/bin/lint-imports"
-    "$venv/bin/python" -m pytest "${folders[@]}" "$@"
+    "$venv/bin/python" -m pytest "${folders[@]}"
 }
 
 if [[ ${1:-} == test ]]; then

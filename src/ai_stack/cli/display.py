@@ -10,7 +10,14 @@ from ai_stack.supervisor.supervisor import Supervisor
 
 REFRESH_S = 0.25
 SAID_LINES = 6
-MARKS = {"running": "●", "done": "●", "starting": "◐", "stopping": "◐", "waiting": "○"}
+MARKS = {
+    "running": "●",
+    "done": "●",
+    "starting": "◐",
+    "stopping": "◐",
+    "waiting": "○",
+    "stopped": "○",
+}
 
 
 class Display(Protocol):
@@ -67,7 +74,7 @@ def table_of(stack: StackStatus) -> str:
     word = "stopping" if stack.stopping else "healthy" if stack.healthy else "not healthy yet"
     lines = [f"AI Stack is {word} · {stack.url} · {stack.data_dir}", ""]
     for part in stack.parts:
-        if not part.once or part.state not in ("done", "waiting"):
+        if not part.once or part.state in ("starting", "restarting", "failing"):
             lines += [_row(part), *(f"      {line}" for line in part.log)]
     return "\n".join(lines)
 

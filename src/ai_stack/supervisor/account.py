@@ -40,11 +40,12 @@ def find_account(run_as: str, needed: Iterable[Path]) -> Account:
     entry = _entry(run_as)
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     drop = (entry.pw_uid, entry.pw_gid, groups)
-    closed = next((c for path in needed if (c := closed_folder(path, *drop))), None)
+    closed = next(((c, path) for path in needed if (c := closed_folder(path, *drop))), None)
     if closed is not None and not privileges.can_keep_reading():
         raise StackError(
-            f"The user {run_as} cannot enter {closed}. Open it with `chmod o+x {closed}`, set "
-            "AI_STACK_DATA_DIR to a folder outside it, or start the stack as another user."
+            f"The user {run_as} cannot enter {closed[0]} on the way to {closed[1]}. Open it with "
+            f"`chmod o+x {closed[0]}`, move what is in it (the data: AI_STACK_DATA_DIR), or name "
+            "another user by AI_STACK_RUN_AS. Nothing was started."
         )
     return Account(entry.pw_uid, entry.pw_gid, entry.pw_name, own.pw_name, drop, closed is not None)
 

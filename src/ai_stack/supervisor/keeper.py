@@ -180,7 +180,8 @@ class Keeper:
         if self.child is not None and self.child.exit_status is None:
             self._to("stopping", "")
             await self.child.stop(self.part.stop_signal, self.part.grace_s)
-        self._to("stopped", "")
+        if self._state != "done":
+            self._to("stopped", "")
         self.finished.set()
 
     def _to(self, state: State, detail: str) -> None:

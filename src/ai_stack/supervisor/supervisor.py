@@ -78,6 +78,7 @@ class Supervisor:
                 await _cancel(task)
             await self._stop_all()
             await _cancel(tasks[0])
+            self._say("the stack has stopped")
             (self.runtime / control.SOCKET).unlink(missing_ok=True)
             self._record()
 
