@@ -5,14 +5,31 @@ import contextlib
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
+from psycopg.types.json import Jsonb
 
 from ai_stack.models.embedding import EmbeddingModel
 from ai_stack.vectors import Point, Vectors, open_vectors
 
+PROJECT = "INSERT INTO aidb.projects (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+DOCUMENT = (
+    "INSERT INTO aidb.documents (id, project_id, content, metadata) VALUES (%s, %s, '', %s)"
+    " ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata"
+)
+CHUNK = (
+    "INSERT INTO aidb.chunks (id, project_id, document_id, ordinal, start_at, end_at, text)"
+    " VALUES (%s, %s, %s, 0, 0, 0, '') ON CONFLICT (id) DO NOTHING"
+)
+EMBEDDING = (
+    "INSERT INTO aidb.embeddings (model_id, chunk_id, project_id, document_id, vector)"
+    " VALUES (%s, %s, %s, %s, %s::halfvec)"
+    " ON CONFLICT (chunk_id, model_id) DO UPDATE SET vector = excluded.vector"
+)
 Rows = npt.NDArray[np.float32]
 
 
@@ -48,6 +65,31 @@ def points(
         )
         for i, row in enumerate(vectors)
     ]
+
+
+def store(owner: psycopg.Connection, model: EmbeddingModel, points: Sequence[Point]) -> None:
+    """Write what the indexing service would have written before it calls the index."""
+    with owner.transaction(), owner.cursor() as cursor:
+        cursor.execute(
+            "SELECT tenant.add_model(%s, %s, %s, %s, %s, 'retired')",
+            [model.key, model.name, model.weights, model.dimensions, Jsonb(asdict(model))],
+        )
+        number = cursor.fetchone()[0]  # type: ignore[index]
+        for project in {p.project_id for p in points}:
+            cursor.execute(PROJECT, [project, str(project)])
+        documents = {p.document_id: p for p in points}
+        cursor.executemany(
+            DOCUMENT,
+            [(d, p.project_id, Jsonb(dict(p.metadata))) for d, p in documents.items()],
+        )
+        cursor.executemany(CHUNK, [(p.chunk_id, p.project_id, p.document_id) for p in points])
+        cursor.executemany(
+            EMBEDDING,
+            [
+                (number, p.chunk_id, p.project_id, p.document_id, str(list(map(float, p.vector))))
+                for p in points
+            ],
+        )
 
 
 class Engine:

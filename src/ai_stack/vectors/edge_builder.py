@@ -1,6 +1,6 @@
 """Builds a shard's graph in a process of its own; it knows no socket and no other shard.
 
-    python -m ai_stack.vectors.edge_builder PARENT TARGET THREADS --source A --source B --field F
+    python -m ai_stack.vectors.edge_builder PARENT DIMENSIONS THREADS TARGET --source A --field F
 
 It copies the sources, says `copied` so that their owner may write again, merges the copies into
 the first, builds the graph and exits 0 with the new shard at TARGET.
@@ -16,20 +16,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from qdrant_edge import EdgeConfig
 
-from ai_stack.vectors.edge_shard import Shard
+from ai_stack.vectors.edge_shard import Shard, configuration
 
 PAGE = 500
 PR_SET_PDEATHSIG = 1
 
 
-def build(sources: Sequence[Path], target: Path, threads: int, fields: Sequence[str]) -> None:
+def build(sources: Sequence[Path], target: Path, config: EdgeConfig, fields: Sequence[str]) -> None:
     copies = [target, *(target.with_name(f"{target.name}.{i}") for i in range(1, len(sources)))]
     for source, copy in zip(sources, copies, strict=True):
         shutil.copytree(source, copy)
     sys.stdout.write("copied\n")
     sys.stdout.flush()
-    merged = Shard.load(target, threads)
+    merged = Shard.load(target, config)
     for field in fields:
         merged.index(field)
     for copy in copies[1:]:
@@ -64,14 +65,16 @@ def die_with(parent: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ai_stack.vectors.edge_builder")
     parser.add_argument("parent", type=int)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("dimensions", type=int)
     parser.add_argument("threads", type=int)
+    parser.add_argument("target", type=Path)
     parser.add_argument("--source", type=Path, action="append", required=True)
     parser.add_argument("--field", action="append", default=[])
     given = parser.parse_args()
     die_with(given.parent)
     os.nice(10)
-    build(given.source, given.target, given.threads, given.field)
+    config = configuration(given.dimensions, given.threads)
+    build(given.source, given.target, config, given.field)
     return 0
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger("ai_stack.vectors")
 SLICE = 100
 BUSY_POINTS, IDLE_POINTS, IDLE_S = 10_000, 2_000, 5.0
 FLUSH_POINTS, FLUSH_S = 5_000, 5.0
-INDEX_NOW_POINTS, MAX_FIELDS = 20_000, 64
+INDEX_NOW_POINTS, MAX_FIELDS = 20_000, 24
 RESERVE_BYTES = 96 << 20
 
 
@@ -177,12 +177,8 @@ class Collection:
 
     async def rebuild(self) -> None:
         """Have all shards merged and their graph built, and swap the result in."""
-        target = self._path(self.layout.next)
         async with self._writing:
-            sources = list(self.shards)
-            self._add_fresh(reserve=1)
-            for shard in sources:
-                shard.flush()
+            sources, target = await self._sealed()
             self._discards = []
             builder = await self._start_builder(target, sources)
         try:
@@ -194,6 +190,22 @@ class Collection:
             if builder.returncode is None:
                 builder.kill()
                 await builder.wait()
+            if target.name not in self.layout.shards:
+                _remove(target, *self.folder.glob(f"{target.name}.*"))
+
+    async def _sealed(self) -> tuple[list[Shard], Path]:
+        """What a build is made of, flushed and beside an empty fresh shard, and its folder."""
+        if self.shards[-1].points:
+            self._add_fresh()
+            for name in self.layout.fields:
+                self.shards[-1].index(name)
+                await asyncio.sleep(0)
+        for shard in self.shards[:-1]:
+            shard.flush()
+            await asyncio.sleep(0)
+        number = self.layout.next
+        self._save(replace(self.layout, next=number + 1))
+        return self.shards[:-1], self._path(number)
 
     async def _start_builder(
         self, target: Path, sources: Sequence[Shard]
@@ -202,9 +214,10 @@ class Collection:
         threads = len(os.sched_getaffinity(0))
         options = [o for s in sources for o in ("--source", str(s.path))]
         options += [o for f in self.layout.fields for o in ("--field", f)]
+        numbers = map(str, (os.getpid(), self.layout.dimensions, threads))
         builder = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ai_stack.vectors.edge_builder"),
-            *(str(os.getpid()), str(target), str(threads), *options),
+            *(*numbers, str(target), *options),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -228,13 +241,12 @@ class Collection:
             await asyncio.to_thread(shutil.rmtree, shard.path)
         log.info("built the graph of %d points in %s", built.points, target)
 
-    def _add_fresh(self, reserve: int = 0) -> None:
-        number = self.layout.next + reserve
-        path = self._path(number)
-        shutil.rmtree(path, ignore_errors=True)
-        self.shards.append(Shard.create(path, self.layout.dimensions, self.layout.fields))
+    def _add_fresh(self) -> None:
+        path = self._path(self.layout.next)
+        _remove(path)
+        self.shards.append(Shard.create(path, self.layout.dimensions))
         names = (*self.layout.shards, path.name)
-        self._save(replace(self.layout, shards=names, next=number + 1))
+        self._save(replace(self.layout, shards=names, next=self.layout.next + 1))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"shard-{number}"
@@ -248,6 +260,11 @@ class Collection:
             with suppress(VectorsUnavailable):
                 shard.flush()
                 shard.close()
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _opened(path: Path, layout: Layout) -> Shard:

@@ -65,7 +65,7 @@ class Shard:
     def create(cls, path: Path, dimensions: int, fields: Sequence[str] = ()) -> "Shard":
         path.mkdir(parents=True)
         with engine_errors():
-            shard = cls(path, engine.EdgeShard.create(str(path), _config(dimensions)))
+            shard = cls(path, engine.EdgeShard.create(str(path), configuration(dimensions)))
         for field in FIELDS_BY_ID:
             tenant = engine.UuidIndexParams(is_tenant=field == "p", enable_hnsw=False)
             shard._apply(engine.UpdateOperation.create_field_index(field, tenant))
@@ -78,8 +78,7 @@ class Shard:
         return shard
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None) -> "Shard":
-        config = None if threads is None else engine.EdgeConfig(hnsw_config=_graph(threads))
+    def load(cls, path: Path, config: engine.EdgeConfig | None = None) -> "Shard":
         with engine_errors():
             return cls(path, engine.EdgeShard.load(str(path), config))
 
@@ -193,11 +192,11 @@ def _found(point: engine.ScoredPoint) -> Found:
     return Found(chunk_id, payload["d"], point.score, payload.get("m"))
 
 
-def _config(dimensions: int) -> engine.EdgeConfig:
+def configuration(dimensions: int, threads: int = 1) -> engine.EdgeConfig:
     """int8 beside float32: half the time of a walk; the nearest are scored again in float32."""
     return engine.EdgeConfig(
         vectors=engine.EdgeVectorParams(size=dimensions, distance=engine.Distance.Dot),
-        hnsw_config=_graph(1),
+        hnsw_config=_graph(threads),
         quantization_config=engine.ScalarQuantizationConfig(
             type=engine.ScalarType.Int8, always_ram=True
         ),
