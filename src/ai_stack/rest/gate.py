@@ -8,6 +8,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_stack.errors import TooLarge
@@ -51,11 +52,11 @@ class Gate:
         async def counted() -> Message:
             nonlocal taken
             if declared.isdigit() and int(declared) > self.max_bytes:
-                raise TooLarge
+                raise HTTPException(TooLarge.status)
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.max_bytes:
-                raise TooLarge
+                raise HTTPException(TooLarge.status)
             return message
 
         return counted

@@ -9,10 +9,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from ai_stack.errors import AIStackError, InvalidRequest, TooBusy, Unavailable
+from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooBusy, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
-CODES = {404: "not_found", 405: "method_not_allowed", 406: "not_acceptable"}
+CODES = {404: NotFound.code, 405: "method_not_allowed", 413: TooLarge.code}
 
 
 def install(app: FastAPI) -> None:

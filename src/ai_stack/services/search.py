@@ -35,6 +35,7 @@ DEPTH, SPARE = 2, 10
 FUSED_DEPTH = 100
 RERANK_DEPTH = 30
 DEEPEST = 2000
+PASSAGES = 5
 MAX_QUERY = 8192
 NO_MEANING = "The search by meaning is down; these results were found by their words alone."
 NO_RERANK = "The reranker is down; these results are in the order of the search."
@@ -79,14 +80,20 @@ class Search:
         return SearchAnswer(results, round(took_ms, 2), cached, found.degraded)
 
     async def _find(self, request: SearchRequest, principal: Principal) -> Found:
-        depth = _depth(request)
-        if request.mode == "keyword":
-            found = Found(await self._keyword(request, principal, depth))
-        elif request.mode == "semantic" or request.query is None:
-            found = await self._semantic(request, principal, depth)
-        else:
-            found = await self._hybrid(request, principal, max(depth, FUSED_DEPTH))
+        """Hits of as many documents as are asked for, looking deeper while they are too few."""
+        wanted, depth = request.offset + request.limit, _depth(request)
+        found = await self._ranked(request, principal, depth)
+        while len(found.hits) >= depth < DEEPEST and len(fold(found.hits)) < wanted:
+            depth = min(depth * 4, DEEPEST)
+            found = await self._ranked(request, principal, depth)
         return await self._reranked(request, principal, found) if request.rerank else found
+
+    async def _ranked(self, request: SearchRequest, principal: Principal, depth: int) -> Found:
+        if request.mode == "keyword":
+            return Found(await self._keyword(request, principal, depth))
+        if request.mode == "semantic" or request.query is None:
+            return await self._semantic(request, principal, depth)
+        return await self._hybrid(request, principal, max(depth, FUSED_DEPTH))
 
     async def _semantic(self, request: SearchRequest, principal: Principal, depth: int) -> Found:
         try:
@@ -196,10 +203,11 @@ class Search:
 
 
 def fold(hits: Sequence[Hit]) -> list[list[Hit]]:
-    """Hits grouped by document, the best document and the best hit of each first."""
+    """Hits grouped by document, the best document first, its best PASSAGES hits in order."""
     groups = defaultdict[UUID, list[Hit]](list)
     for hit in hits:
-        groups[hit.document_id].append(hit)
+        if len(groups[hit.document_id]) < PASSAGES:
+            groups[hit.document_id].append(hit)
     return list(groups.values())
 
 
