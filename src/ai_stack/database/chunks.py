@@ -133,6 +133,19 @@ async def embedded(tx: Transaction, model_id: int, ids: Collection[UUID]) -> lis
     return [Embedded(r[0], r[1], _array(r[2]), r[3]) for r in rows]
 
 
+async def embedded_versions(
+    tx: Transaction, model_id: int, ids: Collection[UUID]
+) -> set[tuple[UUID, int]]:
+    """(chunk, its document's version) of the stored vectors of these documents."""
+    rows = await tx.rows(
+        "SELECT c.id, d.version FROM chunks c JOIN documents d ON d.id = c.document_id"
+        f" JOIN embeddings e ON e.chunk_id = c.id AND e.model_id = {int(model_id)}"
+        " WHERE c.document_id = ANY (%(ids)s)",
+        {"ids": list(ids)},
+    )
+    return {(row[0], row[1]) for row in rows}
+
+
 async def without_embedding(
     tx: Transaction, model_id: int, ids: Collection[UUID]
 ) -> list[tuple[UUID, UUID, str, str]]:

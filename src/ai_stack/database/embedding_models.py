@@ -22,9 +22,16 @@ class StoredModel:
 
 async def stored(tx: Transaction) -> list[StoredModel]:
     """The models in use, oldest first."""
-    rows = await tx.rows(
-        "SELECT id, state, description FROM models WHERE state <> 'retired' ORDER BY id"
-    )
+    return await _where(tx, "state <> 'retired'")
+
+
+async def retired(tx: Transaction) -> list[StoredModel]:
+    """The models that nobody uses any more, whose vectors are still there."""
+    return await _where(tx, "state = 'retired'")
+
+
+async def _where(tx: Transaction, condition: str) -> list[StoredModel]:
+    rows = await tx.rows(f"SELECT id, state, description FROM models WHERE {condition} ORDER BY id")
     return [StoredModel(r[0], r[1], EmbeddingModel(**r[2])) for r in rows]
 
 

@@ -12,7 +12,7 @@ from ai_stack.database import Database
 from ai_stack.database import embedding_models as rows
 from ai_stack.database.embedding_models import StoredModel
 from ai_stack.embedders import Embedder
-from ai_stack.errors import EmbedderUnavailable
+from ai_stack.errors import EmbedderUnavailable, InvalidRequest
 from ai_stack.models.embedding import EmbeddingModel
 
 Array = npt.NDArray[np.float32]
@@ -68,6 +68,10 @@ class Models:
         """The embedder of the model that the settings name."""
         return await self._open(None)
 
+    async def named(self, name: str) -> Embedder:
+        """The embedder of a model that may have no vectors yet."""
+        return await self._open(name)
+
     async def embedder(self, model: EmbeddingModel) -> Embedder:
         """The embedder of a stored model; EmbedderUnavailable when other weights serve its name."""
         opened = await self._open(model.name)
@@ -96,20 +100,23 @@ class Models:
         mean stands for it: nothing is left out.
         """
         embedder = await self.embedder(model)
+        try:
+            return halved(await embedder.embed(texts, "passage"))
+        except InvalidRequest:  # one is too long, as cut for another tokenizer, or not cut at all
+            return await self._parted(embedder, texts)
+
+    async def _parted(self, embedder: Embedder, texts: Sequence[str]) -> Array:
         parts, owners = await self._parts(embedder, texts)
-        vectors = await embedder.embed(parts, "passage") if parts else np.empty((0, 1), np.float32)
-        if len(parts) == len(texts):
-            return halved(vectors)
-        sums = np.zeros((len(texts), model.dimensions), np.float32)
+        vectors = await embedder.embed(parts, "passage")
+        sums = np.zeros((len(texts), embedder.model.dimensions), np.float32)
         np.add.at(sums, owners, vectors)
         return halved(normalised(sums))
 
     async def _parts(
         self, embedder: Embedder, texts: Sequence[str]
     ) -> tuple[list[str], npt.NDArray[np.int64]]:
-        room = budget(embedder.model)
-        if room >= PASSAGE_TOKENS - SPECIAL_TOKENS:
-            return list(texts), np.arange(len(texts))
+        """The texts, those that are too long cut at tokens, and which text each is of."""
+        room = whole(embedder.model)
         parts: list[str] = []
         owners: list[int] = []
         for owner, (text, spans) in enumerate(zip(texts, await embedder.spans(texts), strict=True)):
@@ -131,8 +138,12 @@ class Models:
 
 def budget(model: EmbeddingModel) -> int:
     """The tokens of a passage: what the model takes, of long models no more than of short ones."""
-    prefix = len(model.passage_prefix.encode())
-    return min(model.max_tokens, PASSAGE_TOKENS) - SPECIAL_TOKENS - prefix
+    return min(whole(model), PASSAGE_TOKENS - SPECIAL_TOKENS)
+
+
+def whole(model: EmbeddingModel) -> int:
+    """The tokens of the longest passage that a model takes."""
+    return model.max_tokens - SPECIAL_TOKENS - len(model.passage_prefix.encode())
 
 
 def halved(vectors: Array) -> Array:

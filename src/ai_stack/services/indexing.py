@@ -92,8 +92,8 @@ class Indexing:
         changed = [s for s in states if s.content is not None]
         await self._rewrite(project_id, changed)
         for model in await self._models():
-            await self._embed_missing(project_id, model, [s.document_id for s in states])
-            await self._publish(project_id, model, ids)
+            await self.embed_missing(project_id, model, [s.document_id for s in states])
+            await self.publish(project_id, model, ids)
         await self.cache.renew(str(project_id))
         async with self.database.transaction(project_id) as tx:
             await changes.finish(tx, leases)
@@ -175,21 +175,41 @@ class Indexing:
                 vectors[i] = cut.vector
         return vectors
 
-    async def _embed_missing(
-        self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]
-    ) -> None:
-        """Give a model the vectors that it lacks: all of them while it is being built."""
+    async def embed_missing(self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]) -> int:
+        """Give a model the vectors that it lacks: all of them while it is being built.
+
+        How many there were.
+        """
         async with self.database.transaction(project_id) as tx:
             missing = await chunks.without_embedding(tx, model.id, ids)
         if not missing:
-            return
+            return 0
         texts = [f"{heading}\n{text}" if heading else text for _, _, heading, text in missing]
         vectors = await self.models.passages(model.model, texts)
         async with self.database.transaction(project_id) as tx:
             await chunks.embed(tx, model.id, [(c, d) for c, d, _, _ in missing], vectors)
+        return len(missing)
 
-    async def _publish(self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]) -> None:
-        """Put the stored vectors of these documents into the index, and nothing else of them."""
+    async def publish(self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]) -> None:
+        """Put the stored vectors of these documents into the index, and nothing else of them.
+
+        A twin may have followed a later change since the vectors were read, and what is written
+        here would undo it: so they are read again, until what was written is what is stored.
+        """
+        written = None
+        while (stored := await self._stored(project_id, model, ids)) != written:
+            if written is not None:
+                await self.embed_missing(project_id, model, ids)
+            await self._write(project_id, model, ids)
+            written = stored
+
+    async def _stored(
+        self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]
+    ) -> set[tuple[UUID, int]]:
+        async with self.database.transaction(project_id) as tx:
+            return await chunks.embedded_versions(tx, model.id, ids)
+
+    async def _write(self, project_id: UUID, model: StoredModel, ids: Sequence[UUID]) -> None:
         async with self.database.transaction(project_id) as tx:
             stored = await chunks.embedded(tx, model.id, ids)
         points = [
