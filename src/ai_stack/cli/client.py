@@ -113,8 +113,8 @@ class Gateway:
                 if name:
                     fields[name] = value.removeprefix(" ")
                 elif line == "" and "data" in fields:
-                    data = json.loads(fields["data"])
-                    yield fields.get("id", last), fields.get("event", "message"), data
+                    event = json.loads(fields["data"])
+                    yield fields.get("id", last), event["kind"], event["data"]
                     fields = {}
 
     @contextmanager

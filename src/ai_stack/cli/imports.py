@@ -5,22 +5,21 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, TypeAlias
 
 import typer
 
 from ai_stack.cli.client import Answer, Gateway, connect, quoted
 from ai_stack.cli.folders import Chosen, Found, walk
 from ai_stack.cli.options import AsJson, MetadataPairs, print_json, read_metadata
-from ai_stack.cli.progress import Bars, bars, follow
+from ai_stack.cli.progress import Bars, bars, progress_of
 from ai_stack.settings import load_settings
 
 BATCH_FILES, BATCH_BYTES = 50, 16 << 20
 AHEAD = 3
-POLL_S = 0.25
-STALLED_S = 120.0
 LISTED = 50
+
+Fields: TypeAlias = dict[str, str]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -53,60 +52,39 @@ def import_(
     found = walk(paths or [], Chosen(tuple(include or ()), tuple(exclude or ()), hidden, limit))
     fields = {"prefix": prefix, "metadata": json.dumps(read_metadata(metadata))}
     with connect() as gateway, bars(as_json) as shown:
-        importing = Importing(gateway, shown, fields, found, url or [])
-        importing.upload(wait)
-        if wait:
-            importing.settle()
-    _report(importing, as_json)
+        importing = Importing(gateway, shown, fields, wait)
+        importing.take(found, url or [])
+    _report(importing, found.skipped, as_json)
     raise typer.Exit(1 if importing.failures else 0)
 
 
 class Importing:
     """One import: batches of files go up while the runs of those before are followed."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        shown: Bars,
-        fields: dict[str, str],
-        found: Found,
-        urls: Sequence[str],
-    ) -> None:
-        self.gateway, self.shown, self.fields = gateway, shown, fields
-        self.found, self.urls = found, urls
+    def __init__(self, gateway: Gateway, shown: Bars, fields: Fields, wait: bool) -> None:
+        self.gateway, self.shown, self.fields, self.wait = gateway, shown, fields, wait
         self.runs: list[Answer] = []
         self.states = Counter[str]()
-        self.failures = dict(found.refused)
-        self._open: deque[tuple[Answer, int]] = deque()
-        self._done = 0
+        self.failures: dict[str, str] = {}
+        self.notes: list[str] = []
+        self._open: deque[Answer] = deque()
+        self._ended = Counter[str]()
 
-    def upload(self, wait: bool) -> None:
-        """Send everything; with `wait`, until each run has ended."""
+    def take(self, found: Found, urls: Sequence[str]) -> None:
+        """Send everything; with `wait`, until each run has ended, the index included."""
+        self.failures |= found.refused
+        self._total = len(found.files) + len(urls)
         self._show()
-        for batch in batches(self.found):
-            self._started(self._send(batch), len(batch))
-            while wait and len(self._open) > AHEAD:
-                self._finish_oldest()
-        for url in self.urls:
-            body = {"url": url, **self.fields, "metadata": json.loads(self.fields["metadata"])}
-            self._started(self.gateway.insist("POST", "/documents/import", json=body), 1)
-        while wait and self._open:
+        for batch in batches(found):
+            self._started(self._send(batch))
+        for url in urls:
+            body = {"url": url, "prefix": self.fields["prefix"]}
+            body |= {"metadata": json.loads(self.fields["metadata"])}
+            self._started(self.gateway.insist("POST", "/documents/import", json=body))
+        while self._open:
             self._finish_oldest()
 
-    def settle(self) -> None:
-        """Wait until searches find what was imported."""
-        most, waiting, moved = 0, 0, monotonic()
-        while left := self.gateway.insist("GET", "/index")["waiting"]:
-            most = max(most, left)
-            moved = monotonic() if left != waiting else moved
-            waiting = left
-            self.shown.show("indexing", most - left, most)
-            if monotonic() - moved > STALLED_S:
-                self.failures["(index)"] = f"{left} documents wait; see `ai-stack health`."
-                return
-            sleep(POLL_S)
-
-    def _send(self, batch: Sequence[tuple[str, Path]]) -> Answer:
+    def _send(self, batch: Sequence[tuple[str, Path]]) -> Answer | None:
         with ExitStack() as opened:
             files = [
                 ("files", (key, file, "application/octet-stream"))
@@ -114,8 +92,8 @@ class Importing:
                 if (file := self._opened(opened, key, path)) is not None
             ]
             if not files:
-                return {}
-            return self.gateway.insist("POST", "/documents/import", data=self.fields, files=files)
+                return None
+            return self.gateway.ask("POST", "/documents/import", data=self.fields, files=files)
 
     def _opened(self, opened: ExitStack, key: str, path: Path) -> BinaryIO | None:
         try:
@@ -124,26 +102,58 @@ class Importing:
             self.failures[key] = f"It cannot be read: {error.strerror}."
             return None
 
-    def _started(self, run: Answer, count: int) -> None:
-        if run:
-            self.runs.append(run)
-            self._open.append((run, count))
+    def _started(self, run: Answer | None) -> None:
+        if run is None:
+            return
+        self.runs.append(run)
+        if self.wait:
+            self._open.append(run)
+            if len(self._open) > AHEAD:
+                self._finish_oldest()
 
     def _finish_oldest(self) -> None:
-        run, count = self._open.popleft()
-        ended = follow(self.gateway, run, lambda done, _, message: self._show(done, message))
-        self._done += count
-        self._show()
-        if ended["status"] != "succeeded":
-            self.failures[f"(run {run['id']})"] = ended["error"] or f"It was {ended['status']}."
+        run = self._open.popleft()
+        told: Answer = {}
+        for told in progress_of(self.gateway, run):
+            self._show(told)
+        self._ended += Counter(_amounts(told))
+        run = self.gateway.insist("GET", f"/runs/{quoted(run['id'])}")
         for file in self.gateway.items(f"/runs/{quoted(run['id'])}/files", None):
             self.states[file["state"]] += 1
             if file["state"] == "failed":
-                self.failures[file["path"]] = file["error"] or "It failed."
+                self.failures[file["path"]] = file["error"]
+        self._note(run)
+        self._show()
 
-    def _show(self, more: float = 0, message: str = "") -> None:
-        total = len(self.found.files) + len(self.urls)
-        self.shown.show("files", min(self._done + more, total), total, message)
+    def _note(self, run: Answer) -> None:
+        """What a run has to say beside its files."""
+        output = run["output"] or {}
+        if run["status"] == "cancelled":
+            self.failures[f"run {run['id']}"] = "It was cancelled."
+        elif run["status"] == "failed" and not self.states["failed"]:
+            self.failures[f"run {run['id']}"] = run["error"]
+        if "pending" in output:
+            why = output["waiting_for"]
+            self.notes.append(f"{output['pending']} documents are not searchable yet: {why}")
+        if "not_indexed" in output:
+            count = output["not_indexed"]
+            self.failures[f"run {run['id']}"] = f"{count} documents could not be indexed."
+
+    def _show(self, told: Answer | None = None) -> None:
+        now = self._ended + Counter(_amounts(told or {}))
+        message = str((told or {}).get("message", ""))
+        self.shown.show("files", min(now["files"], self._total), self._total, message)
+        if now["documents"]:
+            self.shown.show("indexing", now["indexed"], now["documents"])
+
+
+def _amounts(told: Answer) -> dict[str, int]:
+    """How much of a run is done by what it told last."""
+    return {
+        "files": told.get("done", 0),
+        "documents": told.get("documents", 0),
+        "indexed": told.get("indexed", 0),
+    }
 
 
 def batches(found: Found) -> Iterator[list[tuple[str, Path]]]:
@@ -160,17 +170,20 @@ def batches(found: Found) -> Iterator[list[tuple[str, Path]]]:
         yield batch
 
 
-def _report(importing: Importing, as_json: bool) -> None:
+def _report(importing: Importing, skipped: int, as_json: bool) -> None:
     """What became of the files; failures last, where they are seen."""
     states, failures = dict(importing.states), importing.failures
     runs = [run["id"] for run in importing.runs]
     if as_json:
-        print_json({"files": states, "failures": failures, "runs": runs})
+        counts: Answer = {"files": states, "skipped": skipped, "failures": failures}
+        print_json({**counts, "notes": importing.notes, "runs": runs})
         return
     for name, why in list(failures.items())[:LISTED]:
         print(f"failed  {name}: {why}")
     if len(failures) > LISTED:
         print(f"… and {len(failures) - LISTED} more; --json lists all.")
-    skipped = f", {importing.found.skipped} skipped" if importing.found.skipped else ""
-    counts = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-    print(f"{counts or f'{len(runs)} runs started'}{skipped}")
+    for note in importing.notes:
+        print(note)
+    parts = [f"{n} {state}" for state, n in sorted(states.items())]
+    parts += [f"{skipped} skipped"] if skipped else []
+    print(", ".join(parts) or f"{len(runs)} runs started; `ai-stack runs list` shows them.")

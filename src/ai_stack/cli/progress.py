@@ -1,16 +1,13 @@
 """Progress on a terminal: one bar for each stage, and a run followed to its end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ai_stack.cli.client import Answer, Gateway, quoted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-Show: TypeAlias = Callable[[float, float | None, str], None]
 
 
 class Bars:
@@ -26,10 +23,6 @@ class Bars:
             self._tasks[name] = self._progress.add_task(name, total=total, message="")
         task = self._progress.tasks[self._tasks[name]].id
         self._progress.update(task, completed=done, total=total, message=message)
-
-    def bar(self, name: str) -> Show:
-        """The bar `name` alone: a function of what is done, of how many, and what is on."""
-        return partial(self.show, name)
 
 
 @contextmanager
@@ -57,9 +50,17 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def follow(gateway: Gateway, run: Answer, show: Show) -> Answer:
+def follow(gateway: Gateway, run: Answer, shown: Bars) -> Answer:
     """The run as it ended, its progress shown meanwhile."""
-    for kind, data in gateway.events(run["id"]):
-        if kind == "progress":
-            show(data["done"], data.get("total"), str(data.get("message") or ""))
+    for data in progress_of(gateway, run):
+        shown.show(run["kind"], data["done"], data["total"], str(data["message"]))
     return gateway.insist("GET", f"/runs/{quoted(run['id'])}")
+
+
+def progress_of(gateway: Gateway, run: Answer) -> Iterator[Answer]:
+    """What a run tells of its progress until it has ended: done, total, message and more."""
+    told: Answer = {"done": 0, "total": None, "message": ""}
+    for kind, data in gateway.events(run["id"]):
+        told = {**told, **data} if kind == "progress" else told
+        if kind == "progress" or "waiting" in data:
+            yield {**told, "message": data.get("waiting", told["message"])}

@@ -49,8 +49,7 @@ def show(id: Id, as_json: AsJson = False) -> None:
 def follow_run(id: Id, as_json: AsJson = False) -> None:
     """Follow a run to its end; exits 1 unless it succeeds."""
     with connect() as gateway, bars(as_json) as shown:
-        run = gateway.ask("GET", _path(id))
-        run = follow(gateway, run, shown.bar(run["kind"]))
+        run = follow(gateway, gateway.ask("GET", _path(id)), shown)
     report(run, as_json)
 
 
@@ -76,7 +75,7 @@ def retry(
     """Start a run that failed anew, with what it was given then."""
     with connect() as gateway, bars(as_json) as shown:
         run = gateway.ask("POST", f"{_path(id)}/retry")
-        run = follow(gateway, run, shown.bar(run["kind"])) if wait else run
+        run = follow(gateway, run, shown) if wait else run
     report(run, as_json)
 
 

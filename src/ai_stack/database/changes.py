@@ -65,14 +65,6 @@ async def count(database: Database) -> tuple[int, int]:
         return (0, 0) if row is None else (row[0], row[1])
 
 
-async def count_own(tx: Transaction) -> tuple[int, int]:
-    """(waiting, given up) of the project."""
-    row = await tx.row(
-        "SELECT count(*) FILTER (WHERE NOT failed), count(*) FILTER (WHERE failed) FROM dirty"
-    )
-    return (0, 0) if row is None else (row[0], row[1])
-
-
 async def retry_failed(tx: Transaction) -> int:
     """Give every change that was given up another chance; how many there were."""
     done = await tx.execute(

@@ -1,23 +1,14 @@
-"""The vector index as a whole: how far behind it is, and how it is written anew."""
+"""The vector index as a whole, written anew from what PostgreSQL has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ai_stack.database import Database, changes, consistency
+from ai_stack.database import Database, consistency
 from ai_stack.models.documents import JSON
-from ai_stack.models.principals import Principal
 from ai_stack.services.embedding import Models
 from ai_stack.services.fsck import Fsck, Progress, Report
 from ai_stack.services.indexing import Indexing
 from ai_stack.vectors import Vectors
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatus:
-    """A project's changes that the index has still to follow, and those that it gave up."""
-
-    waiting: int
-    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +18,6 @@ class Index:
     vectors: Vectors
     indexing: Indexing
     fsck: Fsck
-
-    async def status(self, principal: Principal) -> IndexStatus:
-        """How far the index is behind the documents of a project."""
-        async with self.database.transaction(principal.project_id) as tx:
-            return IndexStatus(*await changes.count_own(tx))
 
     async def rebuild(self, progress: Progress, *, fresh: bool = False) -> Mapping[str, JSON]:
         """Write the index of every model from the stored vectors, without embedding anything.
