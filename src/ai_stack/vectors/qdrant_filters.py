@@ -112,7 +112,7 @@ def _float(value: float) -> float:
     try:
         return max(-LARGEST, min(LARGEST, float(value)))
     except OverflowError:
-        return math.copysign(LARGEST, value)
+        return LARGEST if value > 0 else -LARGEST
 
 
 def _add_number(numbers: dict[str, float], path: Path, value: Any) -> bool:
