@@ -32,7 +32,7 @@ BLOCKS = frozenset(
 )
 HEADINGS = {f"h{n}": "#" * n + " " for n in range(1, 7)}
 LANGUAGE = re.compile(r"(?:highlight|language|lang|brush)[-:]\s?([a-z0-9+#]+)")
-LAYOUT = "table, ul, ol, dl, pre, h1, h2, h3, h4, div div"
+LAYOUT = "table table, ul, ol, dl, pre, h1, h2, h3, h4, div div"
 
 
 def parse(source: Source) -> Parsed:
@@ -128,6 +128,7 @@ class Page:
         if tag in HEADINGS:
             self.prefix = HEADINGS[tag]
         elif tag in ("ul", "ol"):
+            self.tight = bool(self.lists)
             self.lists.append(0 if tag == "ol" else None)
         elif tag == "li":
             self.prefix = self._bullet()

@@ -53,6 +53,12 @@ class ParserPool:
         self._busy: set[Worker] = set()
         self._closed = False
 
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes that are alive."""
+        workers = (*self._idle, *self._busy)
+        return [w.process.pid for w in workers if w.process.returncode is None]
+
     async def parse(
         self,
         name: str,
@@ -78,7 +84,12 @@ class ParserPool:
             return await self._read(header, b"" if isinstance(source, Path) else source)
 
     async def _read(self, header: Mapping[str, object], body: bytes) -> Parsed:
-        worker = await self._taken()
+        try:
+            return await self._asked(await self._taken(), header, body)
+        except ConnectionResetError:  # one that served before died: its state or this file
+            return await self._asked(await self._fresh(), header, body)
+
+    async def _asked(self, worker: "Worker", header: Mapping[str, object], body: bytes) -> Parsed:
         keep = False
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -102,6 +113,9 @@ class ParserPool:
             if worker.alive:
                 self._busy.add(worker)
                 return worker
+        return await self._fresh()
+
+    async def _fresh(self) -> "Worker":
         worker = await Worker.start(self._memory_bytes, self._timeout_s)
         self._busy.add(worker)
         return worker
@@ -129,7 +143,10 @@ class ParserPool:
 
 @dataclass(eq=False)
 class Worker:
-    """One process; `usable` until it fails, `peak_bytes` the most memory it has had."""
+    """One process; `ask` raises ConnectionResetError when it dies at a later file than its first.
+
+    `usable` until it fails, `peak_bytes` the most memory it has had.
+    """
 
     process: asyncio.subprocess.Process
     files: int = 0
@@ -164,6 +181,8 @@ class Worker:
         try:
             reply, data = await self._exchange(header, body)
         except (OSError, asyncio.IncompleteReadError):
+            if self.files > 1:
+                raise ConnectionResetError from None
             raise await self._cause() from None
         self.usable = not reply.get("last")
         if "error" in reply:

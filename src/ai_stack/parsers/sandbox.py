@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_FILTER = 1, 22, 3
 LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000 | 13, 0x80000000
 AT_NUMBER, AT_ARCHITECTURE = 0, 4
-# socket, connect, execve, execveat, fork, vfork, ptrace, io_uring_setup
+# socket, connect, execve, execveat, fork, vfork, ptrace, io_uring_setup; clone makes threads too
 CALLS = {
     "x86_64": (0xC000003E, (41, 42, 59, 322, 57, 58, 101, 425)),
     "aarch64": (0xC00000B7, (198, 203, 221, 281, 117, 425)),
