@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "documents": ("documents", "Add, list, show, edit and delete documents."),
     "export": ("exports", "Write documents to a file that import takes back."),
     "runs": ("runs", "List, follow, cancel and retry long work."),
+    "eval": ("evaluation", "Judge search by a golden set, by mode and weight."),
     "serve": ("processes", "Run the gateway alone, on the servers that the settings name."),
     "worker": ("processes", "Run the background work alone."),
     "migrate": ("processes", "Bring the database's schema to this version."),

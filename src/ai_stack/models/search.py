@@ -13,7 +13,10 @@ SearchMode = Literal["semantic", "keyword", "hybrid"]
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """`query` is text; `vector`, where given, is searched for instead of its embedding."""
+    """`query` is text; `vector`, where given, is searched for instead of its embedding.
+
+    `hybrid_weight` is the keywords' share of a hybrid search, in place of the setting's.
+    """
 
     query: str | None = None
     vector: Sequence[float] | None = None
@@ -23,6 +26,7 @@ class SearchRequest:
     mode: SearchMode = "hybrid"
     rerank: bool = False
     min_score: float | None = None
+    hybrid_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

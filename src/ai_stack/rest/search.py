@@ -26,6 +26,9 @@ class SearchBody(BaseModel):
     mode: SearchMode | None = Field(None, description="hybrid by default, semantic for a vector")
     rerank: bool = False
     min_score: float | None = None
+    hybrid_weight: float | None = Field(
+        None, ge=0, le=1, description="weight of keywords, in place of AI_STACK_HYBRID_WEIGHT"
+    )
 
     def request(self) -> SearchRequest:
         return SearchRequest(
@@ -37,6 +40,7 @@ class SearchBody(BaseModel):
             mode=self.mode or ("hybrid" if self.vector is None else "semantic"),
             rerank=self.rerank,
             min_score=self.min_score,
+            hybrid_weight=self.hybrid_weight,
         )
 
 

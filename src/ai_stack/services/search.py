@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -115,7 +114,8 @@ class Search:
             return Found(keyword, NO_MEANING)
         if isinstance(dense, BaseException):
             raise dense
-        return Found(fuse(dense, keyword, self.hybrid_weight))
+        weight = self.hybrid_weight if request.hybrid_weight is None else request.hybrid_weight
+        return Found(fuse(dense, keyword, weight))
 
     async def _dense(
         self, request: SearchRequest, principal: Principal, depth: int
@@ -242,7 +242,8 @@ def _check(request: SearchRequest) -> None:
 def _check_vector(request: SearchRequest) -> None:
     if request.vector is None:
         return
-    if not all(map(math.isfinite, request.vector)) or not any(request.vector):
+    vector = np.asarray(request.vector, dtype=np.float32)
+    if not np.isfinite(vector).all() or not vector.any():
         raise InvalidRequest("vector must have finite numbers, not all of them 0.")
     if request.mode == "keyword" and request.query is None:
         raise InvalidRequest("A keyword search needs a query.")
