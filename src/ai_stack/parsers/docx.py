@@ -20,7 +20,7 @@ def parse(source: Source) -> Parsed:
         for notes in ("word/footnotes.xml", "word/endnotes.xml"):
             read_member(archive, notes, body)
     title = str(metadata.pop("title", "")) or body.title
-    return Parsed("\n\n".join(body.blocks), title, metadata)
+    return Parsed("".join(body.blocks), title, metadata)
 
 
 def _styles(archive: zipfile.ZipFile) -> dict[str, int]:
@@ -64,7 +64,7 @@ class Body(Handler):
         self._line: list[str] = []
         self._rows: list[list[str]] = []
         self._tables = self._skipping = 0
-        self._reading = False
+        self._reading = self._listed = False
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag in SKIPPED:
@@ -117,21 +117,21 @@ class Body(Handler):
             self._rows[-1][-1] = f"{self._rows[-1][-1]} {text}".strip()
         elif level:
             self.title = self.title or text
-            self.blocks.append("#" * min(level, 6) + " " + " ".join(text.split()))
+            self._put("#" * min(level, 6) + " " + " ".join(text.split()))
         elif item >= 0:
-            self._listed("  " * item + "- " + " ".join(text.split()))
+            self._put("  " * item + "- " + " ".join(text.split()), listed=True)
         else:
-            self.blocks.append(text)
+            self._put(text)
 
-    def _listed(self, line: str) -> None:
-        if self.blocks and self.blocks[-1].lstrip().startswith("- "):
-            self.blocks[-1] += "\n" + line
-        else:
-            self.blocks.append(line)
+    def _put(self, block: str, *, listed: bool = False) -> None:
+        if self.blocks:
+            self.blocks.append("\n" if listed and self._listed else "\n\n")
+        self.blocks.append(block)
+        self._listed = listed
 
     def _close_table(self) -> None:
         self._tables -= 1
         if not self._tables:
             if table := markdown_table(self._rows):
-                self.blocks.append(table)
+                self._put(table)
             self._rows = []

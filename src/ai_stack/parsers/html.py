@@ -104,7 +104,7 @@ class Page:
             while (following := node.next if depth else None) is None:
                 if depth == 0:
                     self.flush()
-                    return "\n\n".join(self.blocks)
+                    return "".join(self.blocks)
                 parent = node.parent
                 assert parent is not None
                 node, depth = parent, depth - 1
@@ -169,18 +169,21 @@ class Page:
         """End the block being read."""
         if not self.line:
             return
-        lines = "".join(self.line).split("\v")
-        text = "\n".join(filter(None, (" ".join(line.split()) for line in lines)))
+        text = "".join(self.line)
         self.line.clear()
+        if "\v" in text:
+            parts = (" ".join(part.split()) for part in text.split("\v"))
+            text = (" " if self.prefix else "\n").join(filter(None, parts))
+        else:
+            text = " ".join(text.split())
         if text:
-            self._put(self.prefix + (text if self.prefix == "" else text.replace("\n", " ")))
+            self._put(self.prefix + text)
             self.prefix = ""
 
     def _put(self, block: str) -> None:
-        if self.tight and self.blocks:
-            self.blocks[-1] += "\n" + block
-        else:
-            self.blocks.append(block)
+        if self.blocks:
+            self.blocks.append("\n" if self.tight else "\n\n")
+        self.blocks.append(block)
         self.tight = False
 
     def _code(self, node: LexborNode) -> None:
