@@ -99,6 +99,11 @@ def test_overlap_repeats_and_still_fits(text: str, overlap: int) -> None:
     assert all(len(spans_of(headed(piece))) <= 40 for piece in chunks)
 
 
+def test_the_breadcrumb_is_part_of_the_budget() -> None:
+    text = "\n\n".join(["word " * 37] * 5)
+    assert all(len(spans_of(headed(c))) <= 40 for c in cut(text, 40, "A title of some words"))
+
+
 def test_overlap_takes_from_the_passage_before() -> None:
     chunks = cut("word " * 200, overlap=5)
     assert all(b.start < a.end for a, b in pairwise(chunks))
