@@ -23,7 +23,7 @@ TERMS, FIELDS_BY_ID = "t", ("p", "d")
 
 @dataclass(frozen=True, slots=True)
 class ShardQuery:
-    """A search of one shard: `filters` says that `conditions` hold more than the project."""
+    """A search of one shard; `must` begins with the project, `filters` says that more follows."""
 
     vector: Sequence[float]
     conditions: Mapping[str, Any]
@@ -130,21 +130,26 @@ class Shard:
         return [_found(point) for point in found]
 
     def _plan(self, query: ShardQuery, chosen: engine.Filter) -> engine.SearchParams:
-        """Scan what is little; walk neighbours of neighbours where the graph has no such edges."""
-        rescored = engine.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
-        if query.exact or self.points <= FEW:
+        """Scan what is little; walk neighbours of neighbours where the graph has no such edges.
+
+        It has edges within a term's points, none within a project's or a range's.
+        """
+        count = self._estimate(chosen)
+        if query.exact or count <= FEW:
             return _exactly()
-        if not query.filters:
-            return engine.SearchParams(hnsw_ef=max(EF, query.limit), quantization=rescored)
-        count = self._shard.count(engine.CountRequest(exact=False, filter=chosen))
-        if count <= FEW:
-            return _exactly()
-        sparse = not query.linked and count < self.points // 2
+        project = engine.Filter(must=[_condition(query.conditions["must"][0])])
+        mine = self._estimate(project) if query.filters else count
+        half = self.points // 2
         return engine.SearchParams(
-            hnsw_ef=max(EF_FILTERED, query.limit),
-            quantization=rescored,
-            acorn=engine.AcornSearchParams(enable=sparse, max_selectivity=0.6),
+            hnsw_ef=max(EF_FILTERED if query.filters else EF, query.limit),
+            quantization=engine.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING),
+            acorn=engine.AcornSearchParams(
+                enable=mine < half or (not query.linked and count < half), max_selectivity=0.6
+            ),
         )
+
+    def _estimate(self, chosen: engine.Filter) -> int:
+        return self._shard.count(engine.CountRequest(exact=False, filter=chosen))
 
     def page(self, after: str | None, limit: int, everything: bool = False) -> list[engine.Record]:
         """The next points by id, from `after` on, itself included."""
@@ -196,7 +201,7 @@ def configuration(dimensions: int, threads: int = 1) -> engine.EdgeConfig:
     """int8 beside float32: half the time of a walk; the nearest are scored again in float32."""
     return engine.EdgeConfig(
         vectors=engine.EdgeVectorParams(size=dimensions, distance=engine.Distance.Dot),
-        hnsw_config=_graph(threads),
+        hnsw_config=_graph(dimensions, threads),
         quantization_config=engine.ScalarQuantizationConfig(
             type=engine.ScalarType.Int8, always_ram=True
         ),
@@ -208,9 +213,13 @@ def configuration(dimensions: int, threads: int = 1) -> engine.EdgeConfig:
     )
 
 
-def _graph(threads: int) -> engine.HnswIndexConfig:
+def _graph(dimensions: int, threads: int) -> engine.HnswIndexConfig:
+    """Terms of more than about 1,300 points get edges of their own (the threshold is in KB)."""
     return engine.HnswIndexConfig(
-        m=16, ef_construct=100, full_scan_threshold=2000, max_indexing_threads=threads
+        m=16,
+        ef_construct=100,
+        full_scan_threshold=5 * dimensions,
+        max_indexing_threads=threads,
     )
 
 
