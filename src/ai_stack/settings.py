@@ -160,6 +160,15 @@ class Settings(BaseModel):
     import_max_file_bytes: int = Field(
         100 << 20, ge=1, description="Largest file that an import accepts."
     )
+    import_max_total_bytes: int = Field(
+        4 << 30, ge=1, description="Largest import request, all its files together."
+    )
+    import_allow_private_urls: bool = Field(
+        False, description="Import URLs whose address is private, loopback or link-local."
+    )
+    import_workers: int = Field(
+        0, ge=0, le=256, description="Processes that read files; 0: one a core."
+    )
     import_timeout_s: float = Field(60, gt=0, description="Longest time to read one file.")
     import_memory_bytes: int = Field(
         1 << 30, ge=64 << 20, description="Memory that reading one file may take."

@@ -1,19 +1,27 @@
 """The one place that builds things: a Stack of services over the doors that the settings name."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ai_stack.caches import open_cache
 from ai_stack.database import Database, changes, open_database
+from ai_stack.database.notices import Notices
+from ai_stack.database.runs import CHANNEL
 from ai_stack.embedders import open_embedder
 from ai_stack.errors import SettingsError
+from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import open_reranker
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Models
+from ai_stack.services.exports import Exports
 from ai_stack.services.health import HealthChecks, Probe
+from ai_stack.services.imports import Imports
 from ai_stack.services.indexing import Indexing
+from ai_stack.services.runs import Runs
 from ai_stack.services.search import Search
+from ai_stack.services.uploads import Uploads
 from ai_stack.settings import Settings
 from ai_stack.vectors import open_vectors
 
@@ -28,6 +36,9 @@ class Stack:
     indexing: Indexing
     documents: Documents
     search: Search
+    runs: Runs
+    uploads: Uploads
+    exports: Exports
     health: HealthChecks
 
 
@@ -58,6 +69,18 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
         if reranker is not None:
             exits.push_async_callback(reranker.aclose)
         indexing = Indexing(database, models, vectors, cache)
+        parsers = ParserPool(
+            settings.import_workers or os.cpu_count() or 1,
+            settings.import_timeout_s,
+            settings.import_memory_bytes,
+        )
+        exits.push_async_callback(parsers.aclose)
+        imports = Imports(
+            database, parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
+        )
+        notices = Notices(database, CHANNEL)
+        exits.push_async_callback(notices.aclose)
+        runs = Runs(database, notices, {"import": imports})
         probes: dict[str, Probe | None] = {
             "postgres": database.ping,
             "redis": cache.ping,
@@ -81,6 +104,15 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
                 settings.hybrid_weight,
                 settings.search_cache_ttl_s,
             ),
+            runs=runs,
+            uploads=Uploads(
+                database,
+                runs,
+                settings.import_max_file_bytes,
+                settings.import_max_total_bytes,
+                settings.import_allow_private_urls,
+            ),
+            exports=Exports(database),
             health=HealthChecks(probes),
         )
 

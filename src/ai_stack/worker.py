@@ -1,13 +1,16 @@
-"""The background process: follows changes into the index."""
+"""The background process: follows changes into the index and does the runs."""
 
 import asyncio
 import logging
 import signal
+from collections.abc import Coroutine, Iterable
 
+from ai_stack.database import jobs
 from ai_stack.errors import AIStackError
 from ai_stack.services.indexing import Indexing
+from ai_stack.services.runs import CONCURRENCY
 from ai_stack.settings import Settings
-from ai_stack.stack import open_stack
+from ai_stack.stack import Stack, open_stack
 
 LANES = 2
 IDLE_S = 0.5
@@ -21,12 +24,31 @@ async def work(settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     async with open_stack(settings) as stack:
-        tasks = [asyncio.create_task(_follow(stack.indexing)) for _ in range(LANES)]
         _announce(settings)
-        await stop.wait()
+        await _until(stop, _duties(stack))
+
+
+def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
+    """All that goes on without end."""
+    return [
+        *(_follow(stack.indexing) for _ in range(LANES)),
+        jobs.work(stack.database, stack.runs.execute, CONCURRENCY),
+    ]
+
+
+async def _until(stop: asyncio.Event, duties: Iterable[Coroutine[None, None, None]]) -> None:
+    """Do duties until told to stop; one that ends by itself ends the process, to be restarted."""
+    tasks = [asyncio.create_task(duty) for duty in duties]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            if task.done():
+                task.result()
+    finally:
+        for waiting in (stopped, *tasks):
+            waiting.cancel()
+        await asyncio.gather(stopped, *tasks, return_exceptions=True)
 
 
 def _announce(settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """Runs: long work that can be followed and cancelled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,11 +12,16 @@ RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 EventKind = Literal[
     "started", "progress", "delta", "step", "ask", "artifact", "done", "failed", "cancelled"
 ]
+FileState = Literal["waiting", "added", "updated", "unchanged", "deleted", "failed"]
+ENDED: frozenset[RunStatus] = frozenset(("succeeded", "failed", "cancelled"))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One piece of long work; `kind` is `import`, `reindex`, `migrate`, ..."""
+    """One piece of long work; `kind` is `import`, `reindex`, `migrate`, ...
+
+    `progress` is the data of the last progress event: `done`, `total`, `message` and more.
+    """
 
     id: UUID
     kind: str
@@ -26,6 +31,15 @@ class Run:
     error: str | None
     created_at: datetime
     finished_at: datetime | None
+    progress: Mapping[str, JSON] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One page of the list of runs, newest first; `next_cursor` is None on the last."""
+
+    items: Sequence[Run]
+    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +50,24 @@ class Event:
     kind: EventKind
     data: Mapping[str, JSON]
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """One file of an import, and what became of it; `document_id` is the document's key."""
+
+    number: int
+    path: str
+    media_type: str | None
+    size_bytes: int
+    state: FileState
+    error: str | None
+    document_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilePage:
+    """One page of a run's files, in their order; `next_cursor` is None on the last."""
+
+    items: Sequence[RunFile]
+    next_cursor: str | None

@@ -4,12 +4,12 @@ import asyncio
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+import numpy as np
 import orjson
 
 from ai_stack.database import Database, Transaction, changes, idempotency
@@ -71,7 +71,7 @@ class Documents:
         time. Raises AlreadyExists for a taken key, InvalidRequest, TooLarge, StorageFull, and
         IdempotencyMismatch when the key came with other documents before.
         """
-        _check(new)
+        check(new)
         async with self.database.transaction(principal.project_id) as tx:
             kept = await _claim(tx, idempotency_key, new)
             if kept is None:
@@ -186,7 +186,7 @@ class Documents:
             document = await rows.find(tx, _key(id), lock=True)
             _match(document, if_match)
             new = make(document)
-            _check([new])
+            check([new])
             await rows.replace(
                 tx,
                 document,
@@ -256,7 +256,8 @@ def _from_json(value: JSON) -> NewDocument:
     return NewDocument(content, metadata)
 
 
-def _check(new: Sequence[NewDocument]) -> None:
+def check(new: Sequence[NewDocument]) -> None:
+    """Raise InvalidRequest or TooLarge for documents that cannot be stored."""
     if not 1 <= len(new) <= MAX_BATCH:
         raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} documents.")
     for n, document in enumerate(new):
@@ -289,9 +290,10 @@ def _check_metadata(metadata: Metadata, name: str) -> None:
 
 
 def _check_vector(vector: Sequence[float], name: str) -> None:
-    if not 1 <= len(vector) <= 4000 or not all(map(math.isfinite, vector)) or not any(vector):
+    numbers = np.asarray(vector, dtype=np.float32)
+    if not 1 <= len(numbers) <= 4000 or not np.isfinite(numbers).all() or not numbers.any():
         raise InvalidRequest(f"{name}: a vector has 1 to 4000 finite numbers, not all of them 0.")
-    if max(map(abs, vector)) > 65504:
+    if np.abs(numbers).max() > 65504:
         raise InvalidRequest(f"{name}: a vector's numbers lie within ±65504.")
 
 

@@ -1,0 +1,317 @@
+"""Runs: long work that is done in the worker, followed from anywhere, cancelled and retried.
+
+A run knows nothing of what it does: a Handler does that, by the run's kind. Handlers are
+idempotent, since a run whose worker died is taken up again from its beginning.
+"""
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from ai_stack.database import Database, Transaction, jobs, run_files
+from ai_stack.database import runs as rows
+from ai_stack.database.notices import Notices
+from ai_stack.errors import (
+    AIStackError,
+    Conflict,
+    InvalidCursor,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
+from ai_stack.models.documents import JSON
+from ai_stack.models.principals import Principal
+from ai_stack.models.runs import (
+    ENDED,
+    Event,
+    EventKind,
+    FileState,
+    Run,
+    RunFilePage,
+    RunPage,
+    RunStatus,
+)
+
+CONCURRENCY = 4
+MAX_TRIES = 20
+PAGE_LIMIT = 1000
+EVENTS_AT_ONCE = 500
+LOOK_S = 5.0
+PROGRESS_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class RunContext:
+    """What a handler is given: its run, and the ways to tell how it goes.
+
+    A cancelled run cancels the handler's task.
+    """
+
+    principal: Principal
+    run: Run
+    database: Database
+    _told_at: float = float("-inf")
+    _began_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    @property
+    def input(self) -> Mapping[str, JSON]:
+        return self.run.input
+
+    async def event(self, kind: EventKind, data: Mapping[str, JSON]) -> None:
+        """Add an event to the run, which its followers see at once."""
+        async with self.database.transaction(self.principal.project_id) as tx:
+            await rows.lock(tx, self.run.id)
+            await rows.append(tx, self.run.id, kind, data)
+
+    async def progress(self, done: int, total: int, message: str, **more: JSON) -> None:
+        """Tell how far the run is; told too often, most of it is left out.
+
+        The pause grows with the run's age, so that a long one has some hundreds of events.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at < max(PROGRESS_S, (now - self._began_at) / 100) and done < total:
+            return
+        self._told_at = now
+        await self.event("progress", {"done": done, "total": total, "message": message, **more})
+
+
+Handler = Callable[[RunContext], Awaitable[Mapping[str, JSON]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of a project; `handlers` do the work of each kind, in the worker."""
+
+    database: Database
+    notices: Notices
+    handlers: Mapping[str, Handler] = field(default_factory=dict)
+
+    async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
+        """Queue a run for the worker."""
+        async with self.database.transaction(principal.project_id) as tx:
+            id = await rows.insert(tx, kind, input)
+            await jobs.defer(tx, id)
+            return await _found(tx, id)
+
+    async def get(self, principal: Principal, id: UUID) -> Run:
+        """The run of an id; NotFound."""
+        async with self.database.transaction(principal.project_id) as tx:
+            return await _found(tx, id)
+
+    async def page(
+        self,
+        principal: Principal,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        kind: str | None = None,
+    ) -> RunPage:
+        """Runs, newest first."""
+        _check_limit(limit)
+        before = None if cursor is None else _position(cursor)
+        async with self.database.transaction(principal.project_id) as tx:
+            found = await rows.page(tx, before=before, limit=limit + 1, kind=kind)
+        items = found[:limit]
+        return RunPage(items, _cursor(items[-1].id) if len(found) > limit else None)
+
+    async def files(
+        self,
+        principal: Principal,
+        id: UUID,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        state: FileState | None = None,
+    ) -> RunFilePage:
+        """The files of an import with the state and error of each, in their order."""
+        _check_limit(limit)
+        after = -1 if cursor is None else _number(cursor)
+        async with self.database.transaction(principal.project_id) as tx:
+            await _found(tx, id)
+            found = await run_files.page(tx, id, after=after, limit=limit + 1, state=state)
+        items = found[:limit]
+        return RunFilePage(items, str(items[-1].number) if len(found) > limit else None)
+
+    async def cancel(self, principal: Principal, id: UUID) -> Run:
+        """Cancel a run: at once when it is waiting, soon when it runs; Conflict when it ended."""
+        async with self.database.transaction(principal.project_id) as tx:
+            status, _ = await _locked(tx, id)
+            if status in ENDED:
+                raise Conflict(f"This run has ended already: it {_phrase(status)}.")
+            if status == "queued":
+                await _end(tx, id, "cancelled", "cancelled", {})
+            else:
+                await rows.ask_to_cancel(tx, id)
+            await jobs.cancel(tx, id)
+            return await _found(tx, id)
+
+    async def retry(self, principal: Principal, id: UUID) -> Run:
+        """Queue a run again that failed or was cancelled; Conflict for any other."""
+        async with self.database.transaction(principal.project_id) as tx:
+            status, _ = await _locked(tx, id)
+            if status not in ("failed", "cancelled"):
+                raise Conflict(
+                    f"Only a run that failed or was cancelled is retried: it {_phrase(status)}."
+                )
+            await rows.set_status(tx, id, "queued")
+            await jobs.defer(tx, id)
+            return await _found(tx, id)
+
+    async def follow(self, principal: Principal, id: UUID, after: int = 0) -> AsyncIterator[Event]:
+        """The events of a run after a number, as they come, until the run has ended."""
+        async with self.notices.of(str(id)) as bell:
+            while True:
+                bell.clear()
+                async with self.database.transaction(principal.project_id) as tx:
+                    run = await _found(tx, id)
+                    events = await rows.events(tx, id, after, EVENTS_AT_ONCE)
+                for event in events:
+                    after = event.number
+                    yield event
+                if not events:
+                    if run.status in ENDED:
+                        return
+                    await _rung(bell, LOOK_S)
+
+    async def wait(self, principal: Principal, id: UUID, timeout_s: float) -> Run:
+        """The run when it has ended, or as it is after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for _ in self.follow(principal, id):
+                    pass
+        except TimeoutError:
+            log.debug("run %s takes longer than %s s", id, timeout_s)
+        return await self.get(principal, id)
+
+    async def execute(self, id: UUID, tries: int = 0) -> None:
+        """Do a run, in the worker. Raises what is to be tried again, and CancelledError."""
+        project = await rows.project_of(self.database, id)
+        if project is None:
+            return
+        run = await self._begin(project, id, tries)
+        if run is not None:
+            await self._do(RunContext(Principal(project), run, self.database), tries)
+
+    async def _begin(self, project: UUID, id: UUID, tries: int) -> Run | None:
+        async with self.database.transaction(project) as tx:
+            status, cancelling = await _locked(tx, id)
+            if status in ENDED:
+                return None
+            if cancelling:
+                await _end(tx, id, "cancelled", "cancelled", {})
+                return None
+            await rows.set_status(tx, id, "running")
+            await rows.append(tx, id, "started", {"tries": tries})
+            return await _found(tx, id)
+
+    async def _do(self, context: RunContext, tries: int) -> None:
+        handler = self.handlers.get(context.run.kind)
+        try:
+            if handler is None:
+                raise NotFound(f"This version does not know runs of kind {context.run.kind}.")
+            if tries >= MAX_TRIES:
+                raise AIStackError(f"The run was taken up {tries} times and did not end.")
+            output = await handler(context)
+        except asyncio.CancelledError:
+            if not await asyncio.shield(self._stop(context)):
+                raise
+        except Unavailable as error:
+            await self._postpone(context, error, tries)
+        except AIStackError as error:
+            await self._close(context, "failed", "failed", {"error": error.message})
+        except Exception:
+            log.exception("run %s failed unexpectedly", context.run.id)
+            reason = f"{AIStackError().message} (run {context.run.id})"
+            await self._close(context, "failed", "failed", {"error": reason})
+        else:
+            await self._close(context, "succeeded", "done", output)
+
+    async def _stop(self, context: RunContext) -> bool:
+        """The task is cancelled: by a caller (true), or because the worker stops."""
+        async with self.database.transaction(context.principal.project_id) as tx:
+            status, cancelling = await _locked(tx, context.run.id)
+            if cancelling and status not in ENDED:
+                await _end(tx, context.run.id, "cancelled", "cancelled", {})
+            elif status not in ENDED:
+                await rows.set_status(tx, context.run.id, "queued")
+            return cancelling
+
+    async def _postpone(self, context: RunContext, error: Unavailable, tries: int) -> None:
+        if tries + 1 >= MAX_TRIES:
+            await self._close(context, "failed", "failed", {"error": error.message})
+            return
+        async with self.database.transaction(context.principal.project_id) as tx:
+            await _locked(tx, context.run.id)
+            await rows.set_status(tx, context.run.id, "queued")
+            data: dict[str, JSON] = {"waiting": error.message, "tries": tries + 1}
+            await rows.append(tx, context.run.id, "step", data)
+        raise error
+
+    async def _close(
+        self, context: RunContext, status: RunStatus, kind: EventKind, data: Mapping[str, JSON]
+    ) -> None:
+        async with self.database.transaction(context.principal.project_id) as tx:
+            if (await _locked(tx, context.run.id))[0] not in ENDED:
+                await _end(tx, context.run.id, status, kind, data)
+
+
+async def _end(
+    tx: Transaction, id: UUID, status: RunStatus, kind: EventKind, data: Mapping[str, JSON]
+) -> None:
+    error = data.get("error") if status == "failed" else None
+    output = data if status == "succeeded" else None
+    await rows.finish(tx, id, status, output, None if error is None else str(error))
+    await rows.append(tx, id, kind, data)
+
+
+async def _found(tx: Transaction, id: UUID) -> Run:
+    run = await rows.find(tx, id)
+    if run is None:
+        raise NotFound("There is no run with this id.")
+    return run
+
+
+async def _locked(tx: Transaction, id: UUID) -> tuple[RunStatus, bool]:
+    found = await rows.lock(tx, id)
+    if found is None:
+        raise NotFound("There is no run with this id.")
+    return found
+
+
+async def _rung(bell: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await bell.wait()
+    except TimeoutError:
+        return
+
+
+def _phrase(status: RunStatus) -> str:
+    return {"queued": "waits", "running": "runs", "cancelled": "was cancelled"}.get(status, status)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= PAGE_LIMIT:
+        raise InvalidRequest(f"limit must be between 1 and {PAGE_LIMIT}.")
+
+
+def _cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+
+
+def _position(cursor: str) -> UUID:
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+    except ValueError as error:
+        raise InvalidCursor from error
+
+
+def _number(cursor: str) -> int:
+    if not cursor.isdecimal() or not cursor.isascii() or int(cursor) >= 2**31:
+        raise InvalidCursor
+    return int(cursor)

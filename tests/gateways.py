@@ -1,0 +1,44 @@
+"""A gateway and a worker in this process, over the servers of a test's settings."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import uvicorn
+
+from ai_stack import worker as background
+from ai_stack.server import create_app
+from ai_stack.settings import Settings
+from ai_stack.stack import Stack
+
+
+@asynccontextmanager
+async def gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway that listens on a free port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(settings), log_level="warning", lifespan="on", ws="none")
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server._serve([listener]))
+        while not server.started:
+            assert not task.done(), task.result()
+            await asyncio.sleep(0.01)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            yield client
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def worker(stack: Stack) -> AsyncIterator[None]:
+    """What the worker does, on a stack that is open."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(background._until(stop, background._duties(stack)))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
