@@ -147,6 +147,7 @@ def test_parts_start_by_need_and_in_the_order_of_the_specification(tmp_path: Pat
     assert by_name["aidb-mcp"].needs == ("migrate",)
     assert by_name["aidb-mcp"].answers_to("gateway")
     assert "AI_STACK_DATABASE_URL" in by_name["worker"].env
+    assert by_name["embedder"].env["ORT_DISABLE_TELEMETRY"] == "1"
     assert not by_name["redis"].env
 
 

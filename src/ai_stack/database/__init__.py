@@ -5,7 +5,7 @@ service method; inner ones receive it. The role in use sees views, never tables.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 from uuid import UUID
@@ -14,12 +14,13 @@ import orjson
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy import CursorResult
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from sqlalchemy import CursorResult, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as CheckoutTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from ai_stack.database import arrays
 from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded, StackError, StorageFull
 from ai_stack.models.identifiers import uuid7
 
@@ -28,7 +29,7 @@ Parameters: TypeAlias = Mapping[str, object] | Sequence[Mapping[str, object]]
 
 ROLE = "aidb_gateway"
 OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
-CHECKOUT_S, STATEMENT_MS = 10.0, 60_000
+CHECKOUT_S, STATEMENT_MS, RECONNECT_S = 10.0, 60_000, 0.5
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
 
 
@@ -53,11 +54,28 @@ class Database:
         errors; an AIStackError from within rolls back and passes through.
         """
         with translated():
-            async with self.engine.begin() as connection:
-                tx = Transaction(connection, project_id, self.new_id)
-                if project_id is not None:
-                    await tx.execute(SET_PROJECT, {"project": str(project_id)})
-                yield tx
+            async with self.engine.connect() as connection:
+                await _enter(connection, project_id)
+                yield Transaction(connection, project_id, self.new_id)
+                await connection.commit()
+
+    async def read(
+        self, project_id: UUID, sql: str, parameters: dict[str, object]
+    ) -> list[TupleRow]:
+        """One query on a project's rows, in one round trip on a connection of the hot paths."""
+        with translated():
+            try:
+                return await self._pipelined(project_id, sql, parameters)
+            except psycopg.OperationalError:
+                await self.pool.check()  # drops what a restart of the server has left dead
+                return await self._pipelined(project_id, sql, parameters)
+
+    async def _pipelined(
+        self, project_id: UUID, sql: str, parameters: dict[str, object]
+    ) -> list[TupleRow]:
+        async with self.pool.connection() as connection, connection.pipeline():
+            await connection.execute(SET_PROJECT, {"project": str(project_id)})
+            return await (await connection.execute(sql, parameters)).fetchall()
 
     async def ping(self) -> None:
         async with self.transaction(None) as tx:
@@ -66,6 +84,18 @@ class Database:
     async def aclose(self) -> None:
         await self.pool.close()
         await self.engine.dispose()
+
+
+async def _enter(connection: AsyncConnection, project_id: UUID | None) -> None:
+    """Set the project; a connection left over from before the server's restart is made anew."""
+    project = {"project": "" if project_id is None else str(project_id)}
+    try:
+        await connection.exec_driver_sql(SET_PROJECT, project)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        await connection.rollback()
+        await connection.exec_driver_sql(SET_PROJECT, project)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +151,9 @@ async def open_database(url: str, *, connections: int = 12) -> Database:
         min_size=1,
         max_size=max(1, connections // 2),
         timeout=CHECKOUT_S,
-        configure=_read_json_fast,
+        reconnect_timeout=RECONNECT_S,
+        reconnect_failed=_reconnect,
+        configure=_configure,
         open=False,
         check=None,
     )
@@ -135,8 +167,15 @@ async def open_database(url: str, *, connections: int = 12) -> Database:
     return database
 
 
+async def _reconnect(pool: AsyncConnectionPool[Any]) -> None:
+    """Try again at once: the pool's own pauses grow with the outage, and outlast it."""
+    with suppress(PoolTimeout, PoolClosed):
+        async with pool.connection(timeout=RECONNECT_S):
+            pass
+
+
 def _engine(url: str, connections: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_size=connections,
         max_overflow=0,
@@ -145,10 +184,17 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         json_deserializer=orjson.loads,
         connect_args={"options": f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"},
     )
+    event.listen(engine.sync_engine, "connect", _on_connect)
+    return engine
 
 
-async def _read_json_fast(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+def _on_connect(adapted: Any, _record: object) -> None:
+    arrays.register(adapted.driver_connection)
+
+
+async def _configure(connection: psycopg.AsyncConnection[TupleRow]) -> None:
     set_json_loads(orjson.loads, connection)
+    arrays.register(connection)
 
 
 async def _check_server(database: Database) -> None:

@@ -15,14 +15,14 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the index needs to know of a document; `content` is None where it is indexed."""
+    """What the index needs to know of a document; `content` is None where it is cut already."""
 
     document_id: UUID
     version: int
+    content_version: int
     content: str | None
     metadata: dict[str, object]
     vector: Vectors | None
-    key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class NewChunk:
 
     id: UUID
     document_id: UUID
+    content_version: int
     ordinal: int
     start: int
     end: int
@@ -51,15 +52,14 @@ class Embedded:
 async def states(tx: Transaction, ids: Collection[UUID]) -> list[State]:
     """The present state of those documents that still exist."""
     rows = await tx.rows(
-        "SELECT d.id, d.version, CASE WHEN indexed_content IS DISTINCT FROM"
-        " sha256(convert_to(d.content, 'UTF8')) THEN d.content END, d.metadata,"
-        " d.vector::text, k.key FROM documents d LEFT JOIN document_keys k ON k.document_id = d.id"
-        " WHERE d.id = ANY (%(ids)s)",
+        "SELECT d.id, d.version, d.content_version, CASE WHEN c.document_id IS NULL"
+        " THEN d.content END, d.metadata, CASE WHEN c.document_id IS NULL"
+        " THEN halfvec_send(d.vector) END FROM documents d LEFT JOIN LATERAL"
+        " (SELECT document_id FROM chunks WHERE document_id = d.id"
+        " AND content_version = d.content_version LIMIT 1) c ON true WHERE d.id = ANY (%(ids)s)",
         {"ids": list(ids)},
     )
-    return [
-        State(r[0], r[1], r[2], r[3], None if r[4] is None else _array(r[4]), r[5]) for r in rows
-    ]
+    return [State(r[0], r[1], r[2], r[3], r[4], _vector(r[5])) for r in rows]
 
 
 async def replace(
@@ -78,28 +78,16 @@ async def replace(
     current = {row[0] for row in rows}
     await tx.execute("DELETE FROM chunks WHERE document_id = ANY (%(ids)s)", {"ids": list(current)})
     await _insert(tx, [c for c in chunks if c.document_id in current])
-    await tx.execute(
-        "UPDATE documents SET indexed_content = sha256(convert_to(content, 'UTF8'))"
-        " WHERE id = ANY (%(ids)s)",
-        {"ids": list(current)},
-    )
     return current
 
 
 async def _insert(tx: Transaction, chunks: Sequence[NewChunk]) -> None:
     await tx.execute(
-        "INSERT INTO chunks (id, document_id, ordinal, start_at, end_at, heading, text)"
-        " SELECT * FROM unnest(%(ids)s::uuid[], %(documents)s::uuid[], %(ordinals)s::int[],"
-        " %(starts)s::int[], %(ends)s::int[], %(headings)s::text[], %(texts)s::text[])",
-        {
-            "ids": [c.id for c in chunks],
-            "documents": [c.document_id for c in chunks],
-            "ordinals": [c.ordinal for c in chunks],
-            "starts": [c.start for c in chunks],
-            "ends": [c.end for c in chunks],
-            "headings": [c.heading for c in chunks],
-            "texts": [c.text for c in chunks],
-        },
+        "INSERT INTO chunks (id, document_id, content_version, ordinal, start_at, end_at, heading,"
+        ' text) SELECT id, document_id, content_version, ordinal, start, "end", heading, text'
+        " FROM json_to_recordset(%(rows)s::json) AS n(id uuid, document_id uuid,"
+        ' content_version bigint, ordinal int, start int, "end" int, heading text, text text)',
+        {"rows": orjson.dumps(chunks).decode()},
     )
 
 
@@ -107,16 +95,18 @@ async def embed(
     tx: Transaction, model_id: int, chunks: Sequence[tuple[UUID, UUID]], vectors: Vectors
 ) -> None:
     """Store one vector a chunk, given as (chunk, document) ids, for a model."""
+    width = vectors.shape[1]
     await tx.execute(
         "INSERT INTO embeddings (model_id, chunk_id, document_id, vector)"
-        " SELECT %(model)s, c, d, v::halfvec FROM unnest(%(chunks)s::uuid[], %(documents)s::uuid[],"
-        " %(vectors)s::text[]) AS n(c, d, v) JOIN chunks ON chunks.id = n.c"
-        " ON CONFLICT DO NOTHING",
+        " SELECT %(model)s, c, d, (%(vectors)s)[(i - 1) * %(width)s + 1 : i * %(width)s]::halfvec"
+        " FROM unnest(%(chunks)s::uuid[], %(documents)s::uuid[]) WITH ORDINALITY AS n(c, d, i)"
+        " WHERE EXISTS (SELECT FROM chunks WHERE id = c) ON CONFLICT DO NOTHING",
         {
             "model": model_id,
             "chunks": [c for c, _ in chunks],
             "documents": [d for _, d in chunks],
-            "vectors": [_text(v) for v in vectors],
+            "vectors": vectors,
+            "width": width,
         },
     )
 
@@ -124,13 +114,13 @@ async def embed(
 async def embedded(tx: Transaction, model_id: int, ids: Collection[UUID]) -> list[Embedded]:
     """The stored vectors of these documents."""
     rows = await tx.rows(
-        "SELECT e.chunk_id, e.document_id, e.vector::text, d.metadata FROM embeddings e"
+        "SELECT e.chunk_id, e.document_id, halfvec_send(e.vector), d.metadata FROM embeddings e"
         " JOIN documents d ON d.id = e.document_id"
         f" WHERE e.model_id = {int(model_id)} AND e.chunk_id IN"
         " (SELECT id FROM chunks WHERE document_id = ANY (%(ids)s))",
         {"ids": list(ids)},
     )
-    return [Embedded(r[0], r[1], _array(r[2]), r[3]) for r in rows]
+    return [Embedded(r[0], r[1], halfvec(r[2]), r[3]) for r in rows]
 
 
 async def embedded_versions(
@@ -159,9 +149,10 @@ async def without_embedding(
     return [(r[0], r[1], r[2], r[3]) for r in rows]
 
 
-def _text(vector: Vectors) -> str:
-    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+def _vector(sent: bytes | None) -> Vectors | None:
+    return None if sent is None else halfvec(sent)
 
 
-def _array(text: str) -> Vectors:
-    return np.asarray(orjson.loads(text), dtype=np.float32)
+def halfvec(sent: bytes) -> Vectors:
+    """A vector as halfvec_send gives it: a header of 4 bytes, then big-endian half floats."""
+    return np.frombuffer(sent, ">f2", offset=4).astype(np.float32)

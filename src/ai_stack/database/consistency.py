@@ -78,7 +78,9 @@ async def document_faults(
     rows = await tx.rows(
         "SELECT * FROM (SELECT d.id,"
         " NOT EXISTS (SELECT FROM chunks c WHERE c.document_id = d.id) AS unchunked,"
-        " indexed_content IS DISTINCT FROM sha256(convert_to(content, 'UTF8')) AS stale,"
+        " EXISTS (SELECT FROM chunks c WHERE c.document_id = d.id AND (c.content_version <>"
+        " d.content_version OR c.text <> substr(d.content, c.start_at + 1, c.end_at - c.start_at)))"
+        " AS stale,"
         f" ({unembedded or 'false'}) AS unembedded FROM documents d WHERE id = ANY (%(ids)s)"
         " AND NOT EXISTS (SELECT FROM dirty x WHERE x.document_id = d.id)) found"
         " WHERE unchunked OR stale OR unembedded",
@@ -121,7 +123,8 @@ async def changing(tx: Transaction, ids: Collection[UUID]) -> set[UUID]:
 async def cut_anew(tx: Transaction, ids: Collection[UUID]) -> None:
     """Have the content of these documents cut again when the index follows them next."""
     await tx.execute(
-        "UPDATE documents SET indexed_content = NULL WHERE id = ANY (%(ids)s)", {"ids": list(ids)}
+        "UPDATE documents SET content_version = nextval('aidb.versions') WHERE id = ANY (%(ids)s)",
+        {"ids": list(ids)},
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import numpy as np
 import orjson
 from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import IntegrityError
@@ -44,22 +45,24 @@ async def insert(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> No
     await tx.execute(
         "INSERT INTO documents (id, content, metadata, vector, created_at, updated_at)"
         " SELECT id, content, metadata, vector::halfvec, coalesce(created, now()),"
-        " coalesce(updated, created, now())"
-        " FROM unnest(%(ids)s::uuid[], %(contents)s::text[], %(metadata)s::jsonb[],"
-        " %(vectors)s::text[], %(created)s::timestamptz[], %(updated)s::timestamptz[])"
-        " AS n(id, content, metadata, vector, created, updated)",
-        {
-            "ids": [id for id, _ in new],
-            "contents": [d.content for _, d in new],
-            "metadata": [json.dumps(d.metadata) for _, d in new],
-            "vectors": [_halfvec(d.vector) for _, d in new],
-            "created": [d.created_at for _, d in new],
-            "updated": [d.updated_at for _, d in new],
-        },
+        " coalesce(updated, created, now()) FROM json_to_recordset(%(rows)s::json) AS n(id uuid,"
+        " content text, metadata jsonb, vector text, created timestamptz, updated timestamptz)",
+        {"rows": orjson.dumps([_row(id, document) for id, document in new]).decode()},
     )
     keyed = [(id, d.key, d.source_hash) for id, d in new if d.key is not None]
     if keyed:
         await _insert_keys(tx, keyed)
+
+
+def _row(id: UUID, document: NewDocument) -> dict[str, object]:
+    return {
+        "id": id,
+        "content": document.content,
+        "metadata": document.metadata,
+        "vector": _halfvec(document.vector),
+        "created": document.created_at,
+        "updated": document.updated_at,
+    }
 
 
 async def _insert_keys(tx: Transaction, keyed: Sequence[tuple[UUID, str, str | None]]) -> None:
@@ -157,7 +160,8 @@ async def replace(
         "UPDATE documents SET content = %(content)s, metadata = %(metadata)s,"
         " vector = CASE WHEN %(vector)s::text IS NOT NULL THEN %(vector)s::halfvec"
         "   WHEN content = %(content)s THEN vector END,"
-        " indexed_content = CASE WHEN %(vector)s::text IS NULL THEN indexed_content END,"
+        " content_version = CASE WHEN %(vector)s::text IS NULL AND content = %(content)s"
+        "   THEN content_version ELSE nextval('aidb.versions') END,"
         " version = nextval('aidb.versions'), updated_at = coalesce(%(updated)s, now())"
         " WHERE id = %(id)s",
         {
@@ -201,4 +205,7 @@ async def source(tx: Transaction, key: str) -> tuple[UUID, str | None] | None:
 
 
 def _halfvec(vector: Sequence[float] | None) -> str | None:
-    return None if vector is None else orjson.dumps(list(vector)).decode()
+    """The text form that a vector column reads."""
+    if vector is None:
+        return None
+    return orjson.dumps(np.asarray(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()

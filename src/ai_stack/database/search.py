@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from math import log
 from uuid import UUID
 
-from psycopg.rows import TupleRow
-
-from ai_stack.database import SET_PROJECT, Database, Record, translated
+from ai_stack.database import Database, Record
 from ai_stack.database.documents import COLUMNS, SOURCE, from_row
 from ai_stack.database.filters import compile_filter
 from ai_stack.models.documents import Document
@@ -33,22 +31,12 @@ class Shown:
     document: Document
 
 
-async def _query(
-    database: Database, project_id: UUID, sql: str, parameters: dict[str, object]
-) -> list[TupleRow]:
-    with translated():
-        async with database.pool.connection() as connection, connection.pipeline():
-            await connection.execute(SET_PROJECT, {"project": str(project_id)})
-            return await (await connection.execute(sql, parameters)).fetchall()
-
-
 async def show(
     database: Database, project_id: UUID, chunk_ids: Sequence[UUID], filter: Filter | None = None
 ) -> list[Shown]:
     """Those of the chunks that exist now and whose documents satisfy the filter now."""
     condition, parameters = compile_filter(filter)
-    rows = await _query(
-        database,
+    rows = await database.read(
         project_id,
         f"SELECT c.id, c.start_at, c.end_at, c.text, {COLUMNS} FROM {SOURCE}"
         f" JOIN chunks c ON c.document_id = d.id WHERE c.id = ANY (%(ids)s) AND {condition}",
@@ -75,8 +63,7 @@ async def keyword(
     )
     for n, (word, rarity) in enumerate(words):
         parameters |= {f"w{n}": word, f"i{n}": rarity}
-    rows = await _query(
-        database,
+    rows = await database.read(
         project_id,
         f"SELECT c.id, c.document_id, ({score})::float8 AS score FROM chunks c"
         f" JOIN documents d ON d.id = c.document_id"
@@ -90,8 +77,7 @@ async def _telling_words(
     database: Database, project_id: UUID, query: str
 ) -> list[tuple[str, float]]:
     """(word as a tsquery, idf), rarest first, without the words too common to tell anything."""
-    rows = await _query(
-        database,
+    rows = await database.read(
         project_id,
         "WITH wanted AS (SELECT lexeme FROM unnest(public.search_words(%(query)s))),"
         " common AS (SELECT * FROM tenant.common_words((SELECT array_agg(lexeme) FROM wanted)))"

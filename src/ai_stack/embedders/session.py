@@ -21,6 +21,7 @@ class Session:
     """
 
     def __init__(self, model: EmbeddingModel, weights: Path, tokenizer: Path) -> None:
+        onnxruntime.disable_telemetry_events()
         self.model = model
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()

@@ -135,7 +135,16 @@ class Indexing:
     def _whole(self, state: State) -> Cut:
         content = state.content or ""
         vector = halved(normalised(np.atleast_2d(cast(Array, state.vector))))[0]
-        new = NewChunk(self.database.new_id(), state.document_id, 0, 0, len(content), "", content)
+        new = NewChunk(
+            self.database.new_id(),
+            state.document_id,
+            state.content_version,
+            0,
+            0,
+            len(content),
+            "",
+            content,
+        )
         return Cut(new, content, vector)
 
     def _parted(self, state: State, spans: Spans, title: tuple[str, Spans], room: int) -> list[Cut]:
@@ -152,6 +161,7 @@ class Indexing:
                 NewChunk(
                     self.database.new_id(),
                     state.document_id,
+                    state.content_version,
                     c.ordinal,
                     c.start,
                     c.end,

@@ -70,6 +70,7 @@ def _embedder(settings: Settings, account: Account) -> Iterator[Part]:
     yield Part(
         name="embedder",
         command=(sys.executable, "-m", "ai_stack.embedders.child", *options),
+        env={"ORT_DISABLE_TELEMETRY": "1"},  # ONNX Runtime reports to its maker unless told not to
         ready=probes.channel(socket),
         start_s=1800.0,
     )

@@ -34,13 +34,13 @@ CREATE TABLE aidb.documents (
   content    text NOT NULL,
   metadata   jsonb NOT NULL DEFAULT '{}',
   vector     halfvec,
-  indexed_content bytea,
+  content_version bigint NOT NULL DEFAULT nextval('aidb.versions'),
   version    bigint NOT NULL DEFAULT nextval('aidb.versions'),
   created_at timestamptz NOT NULL DEFAULT now(),
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON COLUMN aidb.documents.vector IS 'given by the caller; replaces the embedder''s';
-COMMENT ON COLUMN aidb.documents.indexed_content IS 'sha256 of the content that chunks were cut from';
+COMMENT ON COLUMN aidb.documents.content_version IS 'moves with content and vector; chunks carry that of their cut';
 CREATE INDEX documents_project ON aidb.documents (project_id, id);
 CREATE INDEX documents_metadata ON aidb.documents USING gin (metadata jsonb_path_ops);
 
@@ -60,6 +60,7 @@ CREATE TABLE aidb.chunks (
   id          uuid PRIMARY KEY DEFAULT uuidv7(),
   project_id  uuid NOT NULL,
   document_id uuid NOT NULL REFERENCES aidb.documents ON DELETE CASCADE,
+  content_version bigint NOT NULL,
   ordinal     int NOT NULL,
   start_at    int NOT NULL,
   end_at      int NOT NULL CHECK (end_at >= start_at),
