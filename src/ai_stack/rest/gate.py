@@ -11,12 +11,13 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ai_stack.errors import TooLarge
+from ai_stack.errors import TooBusy, TooLarge
 from ai_stack.models.identifiers import uuid7
 from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = ("/documents/import",)
+TOGETHER = 2  # bodies of the largest size that are held at the same time
 
 
 class Gate:
@@ -26,6 +27,7 @@ class Gate:
         self.app = app
         self.hosts = LOOPBACK | set(hosts)
         self.max_bytes = max_bytes
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,29 +39,43 @@ class Gate:
             refusal = problem(request_id, 421, "unknown_host", "This gateway has another name.")
             await refusal(scope, receive, send)
             return
-        bounded = receive if scope["path"] in STREAMED else self._bounded(headers, receive)
-        await self.app(scope, bounded, _identified(send, request_id))
+        if scope["path"] in STREAMED:
+            await self.app(scope, receive, _identified(send, request_id))
+            return
+        body = Body(self, headers, receive)
+        try:
+            await self.app(scope, body.receive, _identified(send, request_id))
+        finally:
+            self.held_bytes -= body.taken_bytes
 
     def _is_known(self, headers: Headers) -> bool:
         host = _name(headers.get("host", ""))
         origin = headers.get("origin")
         return host in self.hosts and (origin is None or _origin_name(origin) in self.hosts)
 
-    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
-        taken = 0
-        declared = headers.get("content-length", "0")
 
-        async def counted() -> Message:
-            nonlocal taken
-            if declared.isdigit() and int(declared) > self.max_bytes:
-                raise HTTPException(TooLarge.status)
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.max_bytes:
-                raise HTTPException(TooLarge.status)
-            return message
+class Body:
+    """One request's body on its way in; what all requests hold together is bounded too."""
 
-        return counted
+    def __init__(self, gate: Gate, headers: Headers, receive: Receive) -> None:
+        self.gate = gate
+        self.declared = headers.get("content-length", "0")
+        self.taken_bytes = 0
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        limit = self.gate.max_bytes
+        if self.declared.isdigit() and int(self.declared) > limit:
+            raise HTTPException(TooLarge.status)
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self.taken_bytes += size
+        self.gate.held_bytes += size
+        if self.taken_bytes > limit:
+            raise HTTPException(TooLarge.status)
+        if self.gate.held_bytes > TOGETHER * limit:
+            raise HTTPException(TooBusy.status)
+        return message
 
 
 def _identified(send: Send, request_id: str) -> Send:

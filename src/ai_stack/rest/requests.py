@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.principals import Principal
+from ai_stack.rest.weight import check_weight
 from ai_stack.stack import Stack
 
 
@@ -16,9 +17,21 @@ class JsonRequest(Request):
     """A request whose body is read by orjson, which refuses NaN and endless nesting."""
 
     async def json(self) -> Any:
+        """The body's value; InvalidRequest when it is not JSON, TooLarge when it would unfold."""
         if not hasattr(self, "_json"):
-            self._json = orjson.loads(await self.body())
+            body = await self.body()
+            await check_weight(body)
+            try:
+                self._json = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise InvalidRequest("The body is not JSON.") from error
         return self._json
+
+    async def read(self) -> None:
+        """Read it now, since FastAPI would hide why it cannot be read."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.endswith("json") and await self.body():
+            await self.json()
 
 
 class JsonRoute(APIRoute):
@@ -28,7 +41,10 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def with_orjson(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
+            read = JsonRequest(request.scope, request.receive)
+            if self.body_field is not None:
+                await read.read()
+            return await handle(read)
 
         return with_orjson
 

@@ -1,0 +1,163 @@
+"""Faulty builds of the product: each plant replaces one piece of it, then runs it as usual.
+
+python tests/reliability/plants.py PLANT serve|worker|vectors|tenants ARGUMENTS…
+"""
+# ruff: noqa: PLC0415, BLE001 (each plant imports what it breaks, and only that)
+
+import asyncio
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+PLANTS: dict[str, Callable[[], None]] = {}
+
+
+def plant(function: Callable[[], None]) -> Callable[[], None]:
+    PLANTS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+@plant
+def early_acknowledgement() -> None:
+    """Documents are acknowledged before COMMIT, which follows a moment later."""
+    from ai_stack.database import documents as rows
+    from ai_stack.services.documents import Documents, Written
+
+    commits: set[asyncio.Task[None]] = set()
+
+    async def add(self: Any, principal: Any, new: Sequence[Any], **_: object) -> Written:
+        unit = self.database.transaction(principal.project_id)
+        tx = await unit.__aenter__()
+        ids = [tx.new_id() for _ in new]
+        await rows.insert(tx, [*zip(ids, new, strict=True)])
+        await rows.mark_dirty(tx, ids)
+        found = await rows.fetch(tx, ids)
+        commits.add(task := asyncio.create_task(_commit_later(unit)))
+        task.add_done_callback(commits.discard)
+        return Written(found, False)
+
+    Documents.add = add  # type: ignore[method-assign, assignment]
+
+
+async def _commit_later(unit: Any) -> None:
+    await asyncio.sleep(0.1)
+    try:
+        await unit.__aexit__(None, None, None)
+    except Exception as error:
+        print("lost:", error, flush=True)
+
+
+@plant
+def forgotten_key() -> None:
+    """The Idempotency-Key is read and forgotten."""
+    from ai_stack.services.documents import Documents
+
+    original = Documents.add
+
+    async def add(
+        self: Any, *arguments: Any, idempotency_key: object = None, **options: Any
+    ) -> Any:
+        return await original(self, *arguments, **options)
+
+    Documents.add = add  # type: ignore[method-assign, assignment]
+
+
+@plant
+def early_forgetting() -> None:
+    """A change is forgotten before the index is written."""
+    from ai_stack.database import changes
+    from ai_stack.services.indexing import Indexing
+
+    original = Indexing._follow
+
+    async def follow(self: Any, project_id: Any, leases: Any) -> None:
+        async with self.database.transaction(project_id) as tx:
+            await changes.finish(tx, leases)
+        await original(self, project_id, leases)
+
+    Indexing._follow = follow  # type: ignore[method-assign]
+
+
+@plant
+def silent_degrading() -> None:
+    """A search without the vector engine answers by words and does not say so."""
+    from ai_stack.rest import answers, search
+
+    def shown(answer: Any) -> dict[str, object]:
+        return {k: v for k, v in answers.search_json(answer).items() if k != "degraded"}
+
+    search.search_json = shown  # type: ignore[attr-defined]
+
+
+@plant
+def unscoped_vectors() -> None:
+    """The vector engine's filter forgets the project."""
+    from ai_stack.vectors import edge_child
+
+    edge_child._scoped = lambda header: {"must": [*header["must"]]}
+
+
+@plant
+def sticky_project() -> None:
+    """The project is set once for a pooled connection, which saves a step and leaks."""
+    from ai_stack import database
+    from ai_stack.database import search
+
+    sticky = (
+        "SELECT set_config('app.project',"
+        " coalesce(nullif(current_setting('app.project', true), ''), %(project)s), false)"
+    )
+    database.SET_PROJECT = search.SET_PROJECT = sticky
+
+
+@plant
+def unbounded_bodies() -> None:
+    """Bodies are read whatever their size and what they unfold to."""
+    from ai_stack.rest import requests
+    from ai_stack.rest.gate import Body
+
+    async def unweighed(body: bytes) -> None: ...
+
+    Body.receive = property(lambda self: self._receive)  # type: ignore[method-assign, assignment]
+    requests.check_weight = unweighed  # type: ignore[attr-defined]
+
+
+@plant
+def opaque_disk_full() -> None:
+    """A full disk is an unexpected failure."""
+    from ai_stack import database
+    from ai_stack.errors import StackError, StorageFull
+
+    original = database._translation
+
+    def translation(error: BaseException | None) -> Exception:
+        found = original(error)
+        return StackError() if isinstance(found, StorageFull) else found
+
+    database._translation = translation
+
+
+@plant
+def none() -> None:
+    """No defect: the same way of starting with the sound build."""
+
+
+def main() -> None:
+    name, target, *arguments = sys.argv[1:]
+    PLANTS[name]()
+    sys.argv = [target, *arguments]
+    if target == "vectors":
+        runpy.run_module("ai_stack.vectors.edge_child", run_name="__main__")
+    elif target == "tenants":
+        runpy.run_path(str(Path(__file__).with_name("tenants.py")), run_name="__main__")
+    else:
+        sys.argv = ["ai-stack", target, *arguments]
+        from ai_stack.cli import main as command
+
+        command()
+
+
+if __name__ == "__main__":
+    main()
