@@ -15,13 +15,19 @@ from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import open_reranker
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Models
+from ai_stack.services.embedding_models import EmbeddingModels
 from ai_stack.services.exports import Exports
+from ai_stack.services.fsck import Fsck
 from ai_stack.services.health import HealthChecks, Probe
 from ai_stack.services.imports import Imports
+from ai_stack.services.index import Index
 from ai_stack.services.indexing import Indexing
+from ai_stack.services.maintenance import Maintenance
+from ai_stack.services.points import Points
 from ai_stack.services.runs import Runs
 from ai_stack.services.search import Search
 from ai_stack.services.uploads import Uploads
+from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
 from ai_stack.vectors import open_vectors
 
@@ -39,6 +45,9 @@ class Stack:
     runs: Runs
     uploads: Uploads
     exports: Exports
+    watching: Watching
+    embeddings: EmbeddingModels
+    maintenance: Maintenance
     health: HealthChecks
 
 
@@ -80,7 +89,11 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
         )
         notices = Notices(database, CHANNEL)
         exits.push_async_callback(notices.aclose)
-        runs = Runs(database, notices, {"import": imports})
+        fsck = Fsck(database, models, indexing, Points(database, vectors, indexing))
+        embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
+        index = Index(database, models, vectors, indexing, fsck)
+        maintenance = Maintenance(database, index, fsck, embeddings)
+        runs = Runs(database, notices, {"import": imports, **maintenance.handlers})
         probes: dict[str, Probe | None] = {
             "postgres": database.ping,
             "redis": cache.ping,
@@ -113,6 +126,15 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
                 settings.import_allow_private_urls,
             ),
             exports=Exports(database),
+            watching=Watching(
+                database,
+                runs,
+                imports,
+                settings.data_dir / "imports",
+                settings.watch_interval_s,
+            ),
+            embeddings=embeddings,
+            maintenance=maintenance,
             health=HealthChecks(probes),
         )
 

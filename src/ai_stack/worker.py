@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterable
 
 from ai_stack.database import jobs
 from ai_stack.errors import AIStackError
+from ai_stack.models.principals import Principal
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.runs import CONCURRENCY
 from ai_stack.settings import Settings
@@ -14,6 +15,7 @@ from ai_stack.stack import Stack, open_stack
 
 LANES = 2
 IDLE_S = 0.5
+ANEW_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
     return [
         *(_follow(stack.indexing) for _ in range(LANES)),
         jobs.work(stack.database, stack.runs.execute, CONCURRENCY),
+        _use_configured_model(stack),
     ]
 
 
@@ -55,6 +58,21 @@ def _announce(settings: Settings) -> None:
     """Tell the supervisor that the work has begun."""
     if settings.runtime_dir is not None:
         (settings.runtime_dir / "worker.ready").touch()
+
+
+async def _use_configured_model(stack: Stack) -> None:
+    """Begin the migration to a model that the settings name newly; tried until it can be told."""
+    while True:
+        try:
+            run = await stack.maintenance.start_pending(stack.runs, Principal())
+        except AIStackError as error:
+            log.warning("whether the embedding model changes is not known: %s", error.message)
+            await asyncio.sleep(ANEW_S)
+        else:
+            break
+    if run is not None:
+        log.info("documents are being embedded by %s: run %s", run.input["model"], run.id)
+    await asyncio.Event().wait()
 
 
 async def _follow(indexing: Indexing) -> None:

@@ -140,7 +140,7 @@ async def test_a_broken_migration_goes_on_where_it_stopped(house: House) -> None
         await house.embeddings.migrate("large", breaks)
     building = {m.stored.model.name: m.stored.state for m in await house.embeddings.all()}
     assert building == {"small": "active", "large": "building"}
-    assert await house.embeddings.pending() == "large"
+    assert await house.embeddings.pending() is None
     done = await house.embeddings.migrate("large", house.progress)
     assert done["embedded"] == 0  # one batch had been embedded, and that was all
     assert await house.states() == {"small": "previous", "large": "active"}
@@ -149,6 +149,8 @@ async def test_a_broken_migration_goes_on_where_it_stopped(house: House) -> None
 async def test_a_configured_model_is_pending_until_it_was_built_once(house: House) -> None:
     changed = House(house.database, house.vectors, house.cache, configured="large")
     assert await changed.embeddings.pending() == "large"
+    await changed.embeddings.migrate("large", changed.progress, switch=False)
+    assert await changed.embeddings.pending() is None  # complete, to be switched by hand
     await changed.embeddings.migrate("large", changed.progress)
     assert await changed.embeddings.pending() is None
     await changed.embeddings.back()

@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter
 
-from ai_stack.rest import documents, health, imports, runs, search
+from ai_stack.rest import documents, embeddings, health, imports, index, runs, search
 from ai_stack.rest.requests import JsonRoute
 
 
 def create_router() -> APIRouter:
     """All routes of REST."""
     router = APIRouter(route_class=JsonRoute)
-    for part in (health, imports, documents, search, runs):
+    for part in (health, imports, documents, search, runs, index, embeddings):
         router.include_router(part.router)
     return router

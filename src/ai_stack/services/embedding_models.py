@@ -44,15 +44,15 @@ class EmbeddingModels:
         return [ModelStatus(m, *counts) for m, counts in zip(found, counted, strict=True)]
 
     async def pending(self) -> str | None:
-        """The model that is to be built: begun and not ended, or configured and not stored."""
+        """The configured model, when it has no vectors yet or was left half built."""
         await self.models.active()
-        found = await self._stored()
-        building = next((m for m in found if m.state == "building"), None)
-        if building is not None:
-            return building.model.name
         configured = (await self.models.configured()).model
-        known = {m.model.key for m in found}
-        return None if configured.key in known else configured.name
+        for stored in await self._stored():
+            if stored.model.key == configured.key:
+                embedded, chunks = await self._counts(stored)
+                done = stored.state != "building" or embedded == chunks
+                return None if done else configured.name
+        return configured.name
 
     async def migrate(
         self, name: str, progress: Progress, *, switch: bool = True
@@ -66,7 +66,7 @@ class EmbeddingModels:
         model = await self._begin(name)
         await asyncio.sleep(self.settle_s)  # by then every process keeps the new model in step
         embedded = await self._embed(model, progress)
-        if switch and model.state == "building":
+        if switch and model.state != "active":
             await self.switch(model.model.key)
             await asyncio.sleep(self.settle_s)  # and by then every process searches by it
             embedded += await self._fill(model)

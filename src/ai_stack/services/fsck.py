@@ -129,7 +129,8 @@ class Fsck:
 
     async def _follow_again(self, project_id: UUID, faults: Sequence[DocumentFaults]) -> None:
         async with self.database.transaction(project_id) as tx:
-            await consistency.cut_anew(tx, [f.document_id for f in faults if f.unchunked])
+            cut = [f.document_id for f in faults if f.unchunked or f.stale]
+            await consistency.cut_anew(tx, cut)
             leases = await rows.mark_dirty(tx, [f.document_id for f in faults], LEASE_S)
         await self.indexing.apply(leases)
 
