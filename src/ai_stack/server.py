@@ -45,4 +45,5 @@ def serve(settings: Settings) -> None:
         log_level=settings.log_level,
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
+        proxy_headers=False,
     )
