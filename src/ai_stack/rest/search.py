@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ai_stack.models.filters import parse_filter
 from ai_stack.models.search import SearchMode, SearchRequest
 from ai_stack.rest.answers import respond, search_json
-from ai_stack.rest.requests import JsonRoute
+from ai_stack.rest.requests import Caller, JsonRoute, UseStack
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=JsonRoute)
 
