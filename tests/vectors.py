@@ -22,8 +22,9 @@ DOCUMENT = (
     " ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata"
 )
 CHUNK = (
-    "INSERT INTO aidb.chunks (id, project_id, document_id, ordinal, start_at, end_at, text)"
-    " VALUES (%s, %s, %s, 0, 0, 0, '') ON CONFLICT (id) DO NOTHING"
+    "INSERT INTO aidb.chunks (id, project_id, document_id, content_version, ordinal, start_at,"
+    " end_at, text)"
+    " VALUES (%s, %s, %s, 1, 0, 0, 0, '') ON CONFLICT (id) DO NOTHING"
 )
 EMBEDDING = (
     "INSERT INTO aidb.embeddings (model_id, chunk_id, project_id, document_id, vector)"

@@ -30,7 +30,7 @@ SETTINGS = (
     " set_config('hnsw.ef_search', %(ef)s, true),"
     " set_config('hnsw.iterative_scan', 'relaxed_order', true)"
 )
-EF, EF_MAX = 100, 1000
+EF, EF_FILTERED, EF_MAX = 100, 400, 1000
 
 
 @contextmanager
@@ -106,12 +106,13 @@ class PgVectors:
         distance = f"(e.vector::halfvec({width}) <=> %(vector)s::halfvec({width}))"
         order = f"{distance} + 0" if exact else distance  # the index cannot serve a sum
         condition, parameters = compile_filter(query.filter)
+        width_of_walk = EF if query.filter is None else EF_FILTERED
         join = " JOIN documents d ON d.id = e.document_id" if query.filter is not None else ""
         rows = await self._execute(
             connection,
             {
                 "project": str(query.project_id),
-                "ef": str(min(max(EF, query.limit), EF_MAX)),
+                "ef": str(min(max(width_of_walk, query.limit), EF_MAX)),
             },
             f"SELECT e.chunk_id, e.document_id, 1 - {distance} FROM embeddings e{join}"
             f" WHERE e.model_id = {number} AND {condition} ORDER BY {order} LIMIT %(limit)s",
