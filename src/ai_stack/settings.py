@@ -174,7 +174,7 @@ class Settings(BaseModel):
         1 << 30, ge=64 << 20, description="Memory that reading one file may take."
     )
     request_max_bytes: int = Field(
-        64 << 20, ge=1024, description="Largest request body, imports aside."
+        8 << 20, ge=1024, description="Largest request body, imports aside."
     )
     watch_imports: bool = Field(True, description="Follow the files under <data>/imports.")
     watch_interval_s: float = Field(2, gt=0, description="Seconds between looks at that folder.")

@@ -18,12 +18,15 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from reliability import engine, writes
+from reliability import bodies, disk, engine, tenants, writes
 from reliability.grounds import Ground, stack, with_faulty_gateway
-from reliability.verdicts import Log, Row, Trial, Verdict, judge
+from reliability.verdicts import Log, NotRunHere, Row, Trial, Verdict, judge, not_run
 
-ROWS: dict[int, Row] = {row.number: row for subject in (writes, engine) for row in subject.ROWS}
+ROWS: dict[int, Row] = {
+    row.number: row for subject in (writes, engine, disk, tenants, bodies) for row in subject.ROWS
+}
 BESIDE = ("unscoped-vectors", "sticky-project")  # plants that the row itself starts
+VARIABLES = {"AI_STACK_IMPORT_TIMEOUT_S": "5"}  # a bomb is given up after it
 WIDTHS = (3, 30, 50, 34, 7)
 
 
@@ -53,23 +56,34 @@ async def _all(options: argparse.Namespace, logs: Path) -> list[Verdict]:
     if options.plant:
         chosen = [row for row in chosen if options.plant in row.plants]
     verdicts = []
-    with ExitStack() as exits:
-        shared = None
+    with Grounds() as grounds:
         for row in chosen:
-            if shared is None:
-                shared = exits.enter_context(stack())
             print(f"row {row.number}: {row.promise} …", file=sys.stderr, flush=True)
-            verdicts.append(
-                await run(
-                    row,
-                    shared,
-                    full=options.full,
-                    seed=options.seed,
-                    plant=options.plant,
-                    logs=logs,
-                )
-            )
+            verdicts.append(await grounds.judge(row, options, logs))
     return verdicts
+
+
+class Grounds(ExitStack):
+    """The stacks of a run: one that rows share, and one for each row that wants its own disk."""
+
+    shared: Ground | None = None
+
+    async def judge(self, row: Row, options: argparse.Namespace, logs: Path) -> Verdict:
+        given = {
+            "full": options.full,
+            "seed": options.seed,
+            "plant": options.plant,
+            "logs": logs,
+        }
+        if not row.disk_bytes:
+            if self.shared is None:
+                self.shared = self.enter_context(stack(**VARIABLES))
+            return await run(row, self.shared, **given)
+        try:
+            with disk.small_disk(row.disk_bytes) as folder, stack(folder / "data") as own:
+                return await run(row, own, **given)
+        except NotRunHere as reason:
+            return not_run(row, str(reason), options.seed)
 
 
 def table(verdicts: Sequence[Verdict]) -> str:

@@ -107,3 +107,8 @@ async def judge(row: Row, trial: Trial) -> Verdict:
     )
     trial.log.write("verdict", **asdict(verdict))
     return verdict
+
+
+def not_run(row: Row, reason: str, seed: int) -> Verdict:
+    """Neither kept nor broken: what the row needs is not to be had here."""
+    return Verdict(row.number, row.promise, reason, row.target, "not run", seed, 0.0, "")

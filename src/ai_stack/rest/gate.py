@@ -17,7 +17,7 @@ from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = ("/documents/import",)
-TOGETHER = 2  # bodies of the largest size that are held at the same time
+TOGETHER = 8  # bodies of the largest size that are held at the same time
 
 
 class Gate:
