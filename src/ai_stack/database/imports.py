@@ -24,6 +24,14 @@ class Stored:
     version: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A document that was made of a file of the watched folder."""
+
+    document_id: UUID
+    source_hash: str | None
+
+
 async def upsert(tx: Transaction, new: Sequence[NewDocument]) -> list[Stored]:
     """Store documents of different keys, each in the place of the one that has its key now.
 
@@ -116,17 +124,31 @@ async def sources(tx: Transaction, keys: Collection[str]) -> dict[str, tuple[UUI
     return {row[0]: (row[1], row[2]) for row in found}
 
 
-async def move(tx: Transaction, id: UUID, key: str, path: str) -> None:
-    """Give a document the key and path of its file's new place."""
-    await tx.execute(
-        "UPDATE document_keys SET key = %(key)s WHERE document_id = %(id)s",
+async def followed(tx: Transaction, prefix: str, source: str) -> dict[str, Followed]:
+    """The documents under a prefix that came from a source and still say so, by key."""
+    found = await tx.rows(
+        "SELECT k.key, d.id, encode(k.source_hash, 'hex') FROM document_keys k"
+        " JOIN documents d ON d.id = k.document_id"
+        " WHERE k.key ^@ %(prefix)s AND d.metadata ->> 'source' = %(source)s",
+        {"prefix": prefix, "source": source},
+    )
+    return {row[0]: Followed(row[1], row[2]) for row in found}
+
+
+async def move(tx: Transaction, id: UUID, key: str, path: str) -> bool:
+    """Give a document the key and path of its file's new place; False when the key is taken."""
+    done = await tx.execute(
+        "UPDATE document_keys SET key = %(key)s WHERE document_id = %(id)s"
+        " AND NOT EXISTS (SELECT 1 FROM document_keys WHERE key = %(key)s)",
         {"id": id, "key": key},
     )
     await tx.execute(
         "UPDATE documents SET metadata = metadata || jsonb_build_object('path', %(path)s::text),"
-        " version = nextval('aidb.versions'), updated_at = now() WHERE id = %(id)s",
-        {"id": id, "path": path},
+        " version = nextval('aidb.versions'), updated_at = now()"
+        " WHERE id = %(id)s AND %(moved)s",
+        {"id": id, "path": path, "moved": done.rowcount > 0},
     )
+    return done.rowcount > 0
 
 
 async def behind(tx: Transaction, first: int, last: int) -> tuple[int, int, str | None]:

@@ -38,8 +38,10 @@ class Imports:
         project = context.principal.project_id
         return await self.take_in(context, UploadedFiles(self.database, project, context.run.id))
 
-    async def take_in(self, context: RunContext, source: FileSource) -> Mapping[str, JSON]:
-        """Import the waiting files of a run from where they are.
+    async def take_in(
+        self, context: RunContext, source: FileSource, *, follow: bool = True
+    ) -> Mapping[str, JSON]:
+        """Import the waiting files of a run from where they are; `follow` waits for the index.
 
         The output counts files by state and documents by change; `pending` documents are
         stored, and the index follows when the part that it waits for is back.
@@ -49,7 +51,7 @@ class Imports:
         tally = Tally(sum(counts.values()), sum(counts.values()) - counts.get("waiting", 0))
         intake = Intake(self.database, self.parser, context, source, tally)
         await intake.read_all()
-        behind = await self._follow_index(context, tally)
+        behind = await self._follow_index(context, tally) if follow else {}
         return await self._output(context, tally, behind)
 
     async def _output(

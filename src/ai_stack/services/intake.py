@@ -150,8 +150,8 @@ class Intake:
             return Reading(file, result=Result(file.number, "failed", error.message))
 
     async def _parsed(self, file: WaitingFile) -> Reading:
-        if file.path.endswith(RESTORED):
-            async with aclosing(self.source.lines(file)) as lines:
+        if file.path.endswith(RESTORED) and (found := self.source.lines(file)) is not None:
+            async with aclosing(found) as lines:
                 if is_line(await anext(lines, b"")):
                     return Reading(file)
         data = await self.source.read(file)
@@ -230,8 +230,10 @@ class Intake:
 
     async def _restore(self, file: WaitingFile) -> None:
         """Store the documents of an export's lines as they were, a batch at a time."""
+        lines = self.source.lines(file)
+        assert lines is not None
         restoration = Restoration(self._given(), self._prefix())
-        async for batch in restoration.batches(self.source.lines(file)):
+        async for batch in restoration.batches(lines):
             stored = await self._upsert(batch, [])
             restoration.count(stored)
             self.tally.count(stored)

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from ai_stack.database import Database, Transaction, jobs, run_files
@@ -196,6 +196,37 @@ class Runs:
         run = await self._begin(project, id, tries)
         if run is not None:
             await self._do(RunContext(Principal(project), run, self.database), tries)
+
+    async def perform(
+        self,
+        principal: Principal,
+        kind: str,
+        input: Mapping[str, JSON],
+        prepare: Callable[[Transaction, UUID], Awaitable[None]],
+        handler: Handler,
+    ) -> Run:
+        """Do a run here and now, without the queue; `prepare` shares its first transaction.
+
+        A run whose process dies is left behind: whoever performs its kind next abandons it.
+        """
+        async with self.database.transaction(principal.project_id) as tx:
+            id = await rows.insert(tx, kind, input, "running")
+            await prepare(tx, id)
+            await rows.append(tx, id, "started", {})
+            run = await _found(tx, id)
+        context = RunContext(principal, run, self.database)
+        try:
+            await replace(self, handlers={kind: handler})._do(context, 0)
+        except Unavailable as error:
+            await self._close(context, "failed", "failed", {"error": error.message})
+        return await self.get(principal, id)
+
+    async def abandon(self, principal: Principal, kind: str) -> None:
+        """End the runs of a kind whose process died."""
+        async with self.database.transaction(principal.project_id) as tx:
+            for id in await rows.unended(tx, kind):
+                await _locked(tx, id)
+                await _end(tx, id, "failed", "failed", {"error": "It was interrupted."})
 
     async def _begin(self, project: UUID, id: UUID, tries: int) -> Run | None:
         async with self.database.transaction(project) as tx:

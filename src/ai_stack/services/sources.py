@@ -19,8 +19,8 @@ class FileSource(Protocol):
     async def read(self, file: WaitingFile) -> bytes | None:
         """All bytes of a file; None when it is there no more."""
 
-    def lines(self, file: WaitingFile) -> AsyncGenerator[bytes, None]:
-        """The lines of a file; TooLarge for one over MAX_LINE."""
+    def lines(self, file: WaitingFile) -> AsyncGenerator[bytes, None] | None:
+        """The lines of a file that may be an export; TooLarge for one over MAX_LINE."""
 
 
 @dataclass(frozen=True, slots=True)
