@@ -49,6 +49,15 @@ class Embedded:
     metadata: dict[str, object]
 
 
+async def sizes(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, int]:
+    """The bytes of each of these documents' contents, without reading them."""
+    rows = await tx.rows(
+        "SELECT id, octet_length(content) FROM documents WHERE id = ANY (%(ids)s)",
+        {"ids": list(ids)},
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def states(tx: Transaction, ids: Collection[UUID]) -> list[State]:
     """The present state of those documents that still exist."""
     rows = await tx.rows(

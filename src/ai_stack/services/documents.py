@@ -35,6 +35,7 @@ MAX_CONTENT = 32 << 20
 MAX_BATCH = 1000
 MAX_METADATA = 1 << 20
 PAGE_LIMIT = 1000
+FOLLOWED_HERE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Documents:
             if kept is None:
                 ids = [tx.new_id() for _ in new]
                 await rows.insert(tx, [*zip(ids, new, strict=True)])
-                leases = await rows.mark_dirty(tx, ids, LEASE_S if wait else 0)
+                leases = await _mark(tx, ids, new, wait=wait)
                 await _keep(tx, idempotency_key, ids)
             else:
                 ids, leases = kept, []
@@ -165,8 +166,8 @@ class Documents:
             document = await rows.find(tx, _key(id), lock=True)
             _match(document, if_match)
             await rows.delete(tx, [document.uuid])
-            leases = await rows.mark_dirty(tx, [document.uuid], LEASE_S if wait else 0)
-        await self._settle(principal, [document.uuid], leases if wait else [])
+            leases = await _mark(tx, [document.uuid], [], wait=wait)
+        await self._settle(principal, [document.uuid], leases)
 
     async def retry_failed(self, principal: Principal) -> int:
         """Give the documents that could not be indexed another chance; how many there are."""
@@ -196,13 +197,13 @@ class Documents:
                 source_hash=new.source_hash,
                 updated_at=new.updated_at,
             )
-            leases = await rows.mark_dirty(tx, [document.uuid], LEASE_S if wait else 0)
+            leases = await _mark(tx, [document.uuid], [new], wait=wait)
         return await self._written(principal, [document.uuid], leases, wait=wait)
 
     async def _written(
         self, principal: Principal, ids: Sequence[UUID], leases: Sequence[Lease], *, wait: bool
     ) -> Written:
-        settled = await self._settle(principal, ids, leases if wait else [], wait=wait)
+        settled = await self._settle(principal, ids, leases, wait=wait)
         async with self.database.transaction(principal.project_id) as tx:
             found = {d.uuid: d for d in await rows.fetch(tx, ids)}
         if len(found) < len(ids):
@@ -233,6 +234,18 @@ class Documents:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             return False
+
+
+async def _mark(
+    tx: Transaction, ids: Sequence[UUID], new: Sequence[NewDocument], *, wait: bool
+) -> list[Lease]:
+    """Mark documents as changed; the leases of those that this process follows itself.
+
+    Long ones are the worker's in any case: the gateway's memory is for requests.
+    """
+    ours = wait and sum(len(document.content) for document in new) <= FOLLOWED_HERE
+    leases = await rows.mark_dirty(tx, ids, LEASE_S if ours else 0)
+    return leases if ours else []
 
 
 def merge(target: JSON, patch: JSON) -> JSON:

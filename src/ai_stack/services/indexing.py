@@ -8,7 +8,8 @@ it read. Whatever dies on the way, the change is still there and is followed aga
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
@@ -28,6 +29,7 @@ from ai_stack.vectors import Point, Vectors
 
 LEASE_S = 120.0
 BATCH = 64
+PIECE_BYTES = 256 << 10
 MAX_TRIES = 8
 LONGEST_DELAY_S = 60.0
 
@@ -65,14 +67,55 @@ class Indexing:
             await self._apply(project_id, group)
 
     async def _apply(self, project_id: UUID, leases: Sequence[Lease]) -> None:
+        async with self._kept(project_id, leases):
+            async for piece in self._pieces(project_id, leases):
+                await self._attempt(project_id, piece)
+
+    async def _attempt(self, project_id: UUID, leases: Sequence[Lease]) -> None:
         try:
             await self._follow(project_id, leases)
         except AIStackError as error:
             if len(leases) > 1 and not isinstance(error, Unavailable):
                 for lease in leases:  # one document's fault is not the others'
-                    await self._apply(project_id, [lease])
+                    await self._attempt(project_id, [lease])
             else:
                 await self._postpone(project_id, leases, error)
+
+    @asynccontextmanager
+    async def _kept(self, project_id: UUID, leases: Sequence[Lease]) -> AsyncIterator[None]:
+        """Keep the leases for as long as this takes, and for LEASE_S when this process dies."""
+        keeper = asyncio.create_task(self._keep(project_id, leases))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+
+    async def _keep(self, project_id: UUID, leases: Sequence[Lease]) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            try:
+                async with self.database.transaction(project_id) as tx:
+                    await changes.extend(tx, leases, LEASE_S)
+            except Unavailable:
+                log.warning("leases could not be extended; the changes may be followed twice")
+
+    async def _pieces(
+        self, project_id: UUID, leases: Sequence[Lease]
+    ) -> AsyncIterator[Sequence[Lease]]:
+        """The changes in pieces of bounded content, so that memory does not follow the batch."""
+        async with self.database.transaction(project_id) as tx:
+            sizes = await chunks.sizes(tx, [lease.document_id for lease in leases])
+        piece: list[Lease] = []
+        held = 0
+        for lease in leases:
+            size = sizes.get(lease.document_id, 0)
+            if piece and held + size > PIECE_BYTES:
+                yield piece
+                piece, held = [], 0
+            piece.append(lease)
+            held += size
+        if piece:
+            yield piece
 
     async def _postpone(
         self, project_id: UUID, leases: Sequence[Lease], error: AIStackError
