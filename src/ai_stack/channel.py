@@ -125,8 +125,8 @@ class ChannelServer:
             while True:
                 header, body = await _read(reader)
                 self._dispatch(header, body, writer, calls)
-        except (OSError, asyncio.IncompleteReadError, ValueError):
-            pass  # the client left, or does not speak this protocol
+        except (OSError, asyncio.IncompleteReadError, ValueError, asyncio.CancelledError):
+            pass  # the client left or does not speak this protocol, or the server stops
         finally:
             for call in calls.values():
                 call.cancel()

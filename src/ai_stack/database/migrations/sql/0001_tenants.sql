@@ -108,7 +108,8 @@ BEGIN
   DELETE FROM models WHERE id = model;
 END $$;
 
--- The graph index of one model, wanted only where pgvector answers the searches.
+-- The graph of one model, and the way to a small project's vectors, which are scanned: wanted
+-- only where pgvector answers the searches.
 CREATE FUNCTION tenant.index_model(model int, wanted boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = aidb, public, pg_temp AS $$
 DECLARE
@@ -118,8 +119,10 @@ BEGIN
   IF wanted THEN
     EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I USING hnsw ((vector::halfvec(%s)) halfvec_cosine_ops)',
                    name, 'embeddings_' || model, width);
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %I (project_id)',
+                   name || '_project', 'embeddings_' || model);
   ELSE
-    EXECUTE format('DROP INDEX IF EXISTS %I', name);
+    EXECUTE format('DROP INDEX IF EXISTS %I, %I', name, name || '_project');
   END IF;
 END $$;
 
