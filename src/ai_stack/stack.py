@@ -24,6 +24,7 @@ from ai_stack.services.index import Index
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
+from ai_stack.services.retention import Retention
 from ai_stack.services.runs import Runs
 from ai_stack.services.search import Search
 from ai_stack.services.uploads import Uploads
@@ -46,6 +47,7 @@ class Stack:
     uploads: Uploads
     exports: Exports
     watching: Watching
+    retention: Retention
     embeddings: EmbeddingModels
     maintenance: Maintenance
     health: HealthChecks
@@ -133,6 +135,7 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
                 settings.data_dir / "imports",
                 settings.watch_interval_s,
             ),
+            retention=Retention(database),
             embeddings=embeddings,
             maintenance=maintenance,
             health=HealthChecks(probes),

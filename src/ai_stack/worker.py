@@ -35,6 +35,8 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
     return [
         *(_follow(stack.indexing) for _ in range(LANES)),
         jobs.work(stack.database, stack.runs.execute, CONCURRENCY),
+        stack.retention.keep_sweeping(),
+        *([stack.watching.watch()] if stack.settings.watch_imports else []),
         _use_configured_model(stack),
     ]
 
