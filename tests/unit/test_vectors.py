@@ -56,10 +56,11 @@ def test_a_range_is_exact_also_within_not(operator: str, bound: object) -> None:
             assert ours == meant, (raw, value)
 
 
-@pytest.mark.parametrize("asked", [v for v in VALUES if not isinstance(v, list | dict)][:-1])
+ASKED = [v for v in VALUES if not isinstance(v, list | dict) and v != 10**400]
+
+
+@pytest.mark.parametrize("asked", ASKED)
 def test_equality_in_and_contains_are_exact(asked: object) -> None:
-    if isinstance(asked, int) and abs(asked) > 1e308:
-        pytest.skip("the language has no such number")
     for value in VALUES:
         for condition in (asked, {"in": [asked]}, {"in": [asked, "z"]}, {"contains": asked}):
             for raw in ({"a": condition}, {"not": {"a": condition}}):
