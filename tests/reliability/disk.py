@@ -1,6 +1,7 @@
 """Row 10: the disk of the data folder is full, and is freed again."""
 
 import asyncio
+import os
 import random
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from reliability.verdicts import Measured, NotRunHere, Row, Trial
 
 MIB = 1 << 20
 DISK_BYTES = 700 * MIB
+SPARE = (2 * MIB, 0, 16 * MIB, 40 * MIB)  # what is left to run out while it is written
 RECOVERED_S = 60.0
 REFUSALS = (503, 507)
 BOUNDARY = "scorecard"
@@ -36,15 +38,17 @@ def small_disk(size_bytes: int) -> Iterator[Path]:
         folder.rmdir()
 
 
-def fill(file: Path) -> int:
-    """Take all the space that is left; how much it was."""
+def fill(file: Path, spare_bytes: int) -> int:
+    """Take all the space that is left but this; how much it was."""
     with file.open("wb", buffering=0) as ballast, suppress(OSError):
         while ballast.write(b"\0" * MIB):
             pass
     with file.open("ab", buffering=0) as ballast, suppress(OSError):
         while ballast.write(b"\0" * 4096):
             pass
-    return file.stat().st_size
+    size = max(file.stat().st_size - spare_bytes, 0)
+    os.truncate(file, size)
+    return size
 
 
 async def measure(trial: Trial) -> Measured:
@@ -55,8 +59,8 @@ async def measure(trial: Trial) -> Measured:
     before = await _store(client, dice, 20, 2_000)
     faults: list[str] = []
     figures: dict[str, object] = {}
-    for _ in range(trial.size(1, 3)):
-        taken = await asyncio.to_thread(fill, ballast)
+    for spare in SPARE[: trial.size(1, len(SPARE))]:
+        taken = await asyncio.to_thread(fill, ballast, spare)
         trial.log.write("full", ballast=taken)
         writes, reads, stored = await _beset(trial, client, dice, before)
         uploads = await _uploads(client, dice, trial.size(3, 8))
@@ -96,10 +100,12 @@ def _faults(writes: Counter[int], reads: Counter[int], uploads: Counter[str]) ->
 async def _beset(
     trial: Trial, client: Client, dice: random.Random, known: dict[str, str]
 ) -> tuple[Counter[int], Counter[int], dict[str, str]]:
-    """Writes and reads on a full disk, one after the other."""
+    """Writes and reads in turn, until so many writes were refused."""
     writes, reads, stored = Counter[int](), Counter[int](), {}
-    for turn in range(trial.size(60, 300)):
-        content = _content(dice, 40_000)
+    for turn in range(2000):
+        if sum(n for status, n in writes.items() if status > 202) >= trial.size(30, 100):
+            break
+        content = _content(dice, 100_000)
         status, id = await _post(client, content)
         writes[status] += 1
         if id is not None:

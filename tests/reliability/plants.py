@@ -140,6 +140,19 @@ def opaque_disk_full() -> None:
 
 
 @plant
+def skipping_reindex() -> None:
+    """A rebuild of the index leaves out the last document of every page."""
+    from ai_stack.services.indexing import Indexing
+
+    original = Indexing.publish
+
+    async def publish(self: Any, project_id: Any, model: Any, ids: Any) -> None:
+        await original(self, project_id, model, ids[:-1])
+
+    Indexing.publish = publish  # type: ignore[method-assign]
+
+
+@plant
 def none() -> None:
     """No defect: the same way of starting with the sound build."""
 

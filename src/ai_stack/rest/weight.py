@@ -11,8 +11,8 @@ import numpy as np
 
 from ai_stack.errors import TooLarge
 
-HEAVIEST = 96 << 20
-PLAIN, LIST, OBJECT = 40, 80, 200  # bytes of a number or string, of a list, of an object
+HEAVIEST = 64 << 20
+PLAIN, LIST, OBJECT = 64, 80, 200  # bytes of a number or string, of a list, of an object
 SLICE = 1 << 20
 WEIGHTS = np.zeros(256, np.int64)
 WEIGHTS[[ord(","), ord("["), ord("{")]] = PLAIN, LIST, OBJECT
