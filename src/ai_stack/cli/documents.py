@@ -1,6 +1,7 @@
 """`documents`: add, list, show, edit, delete and retry documents through the gateway."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=T
 
 Id = Annotated[str, typer.Argument(help="The document's id.")]
 Text = Annotated[str | None, typer.Option("--text", "-t", help="The content itself.")]
+
+
+class State(StrEnum):
+    """Where a document is on its way into the index."""
+
+    pending = "pending"
+    indexed = "indexed"
+    failed = "failed"
 
 
 @app.command()
@@ -61,10 +70,11 @@ def list_documents(
     everything: Everything = False,
     search: Annotated[str | None, typer.Option("--search", "-s", help="Words it has.")] = None,
     filter: FilterText = None,
+    state: Annotated[State | None, typer.Option(help="How its indexing is.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List documents, oldest first."""
-    asked = {"search": search, "filter": read_filter(filter)}
+    asked = {"search": search, "filter": read_filter(filter), "state": state}
     with connect() as gateway:
         found = gateway.items("/documents", None if everything else limit, **asked)
         if as_json:

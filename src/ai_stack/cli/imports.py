@@ -137,7 +137,9 @@ class Importing:
             self.notes.append(f"{output['pending']} documents are not searchable yet: {why}")
         if "not_indexed" in output:
             count = output["not_indexed"]
-            self.failures[f"run {run['id']}"] = f"{count} documents could not be indexed."
+            self.failures[f"run {run['id']}"] = (
+                f"{count} documents could not be indexed; `ai-stack documents list --state failed`."
+            )
 
     def _show(self, told: Answer | None = None) -> None:
         now = self._ended + Counter(_amounts(told or {}))

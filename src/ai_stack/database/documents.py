@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from ai_stack.database import Record, Transaction
 from ai_stack.database.filters import compile_filter
 from ai_stack.errors import AlreadyExists, NotFound
-from ai_stack.models.documents import Document, Metadata, NewDocument
+from ai_stack.models.documents import Document, DocumentState, Metadata, NewDocument
 from ai_stack.models.filters import Filter
 
 COLUMNS = """
@@ -24,6 +24,13 @@ CASE WHEN x.failed THEN x.error END"""
 SOURCE = """
 documents d LEFT JOIN document_keys k ON k.document_id = d.id
 LEFT JOIN dirty x ON x.document_id = d.id"""
+
+STATES: dict[DocumentState | None, str] = {
+    None: "true",
+    "indexed": "x.document_id IS NULL",
+    "pending": "NOT x.failed",
+    "failed": "x.failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +138,20 @@ async def fetch(tx: Transaction, ids: Collection[UUID], *, lock: bool = False) -
 
 
 async def page(
-    tx: Transaction, *, after: UUID | None, limit: int, filter: Filter | None, search: str | None
+    tx: Transaction,
+    *,
+    after: UUID | None,
+    limit: int,
+    filter: Filter | None,
+    search: str | None,
+    state: DocumentState | None = None,
 ) -> list[Document]:
     """Documents in the order of our ids, oldest first, after one of them."""
     condition, parameters = compile_filter(filter)
     words = "d.id IN (SELECT document_id FROM chunks WHERE words @@"
     matching = f"{words} plainto_tsquery('english', %(search)s))" if search else "true"
     rows = await tx.rows(
-        f"SELECT {COLUMNS} FROM {SOURCE} WHERE {condition} AND {matching}"
+        f"SELECT {COLUMNS} FROM {SOURCE} WHERE {condition} AND {matching} AND {STATES[state]}"
         " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
         {**parameters, "after": after, "limit": limit, "search": search},
     )

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ai_stack.errors import InvalidRequest
-from ai_stack.models.documents import NewDocument
+from ai_stack.models.documents import DocumentState, NewDocument
 from ai_stack.rest.answers import document_json, etag, page_json, respond
 from ai_stack.rest.filters import from_query
 from ai_stack.rest.requests import Caller, IfMatch, JsonRoute, UseStack
@@ -70,12 +70,19 @@ async def list_documents(
     cursor: str | None = None,
     search: Annotated[str | None, Query(description="Words that the document has.")] = None,
     filter: Annotated[str | None, Query(description="A metadata filter, as JSON.")] = None,
+    state: Annotated[DocumentState | None, Query(description="How its indexing is.")] = None,
 ) -> Response:
     """Documents in the order of their making, a page at a time."""
     page = await stack.documents.page(
-        caller, limit=limit, cursor=cursor, search=search, filter=from_query(filter)
+        caller, limit=limit, cursor=cursor, search=search, filter=from_query(filter), state=state
     )
     return respond(page_json(page))
+
+
+@router.post("/retry")
+async def retry_failed(stack: UseStack, caller: Caller) -> Response:
+    """Index the documents anew that could not be indexed."""
+    return respond({"retried": await stack.documents.retry_failed(caller)})
 
 
 @router.get("/{id:path}")

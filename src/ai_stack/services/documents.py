@@ -24,7 +24,14 @@ from ai_stack.errors import (
     PreconditionFailed,
     TooLarge,
 )
-from ai_stack.models.documents import JSON, Document, DocumentPage, Metadata, NewDocument
+from ai_stack.models.documents import (
+    JSON,
+    Document,
+    DocumentPage,
+    DocumentState,
+    Metadata,
+    NewDocument,
+)
 from ai_stack.models.filters import Filter
 from ai_stack.models.principals import Principal
 from ai_stack.services.indexing import LEASE_S, Indexing
@@ -97,6 +104,7 @@ class Documents:
         cursor: str | None = None,
         filter: Filter | None = None,
         search: str | None = None,
+        state: DocumentState | None = None,
     ) -> DocumentPage:
         """Documents in the order of their making; `search` finds words of indexed content."""
         if not 1 <= limit <= PAGE_LIMIT:
@@ -104,7 +112,12 @@ class Documents:
         after = None if cursor is None else _position(cursor)
         async with self.database.transaction(principal.project_id) as tx:
             found = await rows.page(
-                tx, after=after, limit=limit + 1, filter=filter, search=_text(search)
+                tx,
+                after=after,
+                limit=limit + 1,
+                filter=filter,
+                search=_text(search),
+                state=state,
             )
         items = found[:limit]
         return DocumentPage(items, _cursor(items[-1].uuid) if len(found) > limit else None)
