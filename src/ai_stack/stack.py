@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ai_stack.caches import open_cache
 from ai_stack.database import Database, changes, open_database
@@ -65,6 +66,7 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
         database = await open_database(
             _required(settings.database, "AI_STACK_DATABASE_URL"),
             connections=settings.database_connections,
+            disk=_disk(settings),
         )
         exits.push_async_callback(database.aclose)
         cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
@@ -140,6 +142,12 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
             maintenance=maintenance,
             health=HealthChecks(probes),
         )
+
+
+def _disk(settings: Settings) -> Path | None:
+    """Where the supervised PostgreSQL keeps its data; of another server nothing is known."""
+    ours = f"host={settings.runtime}" in (settings.database or "")
+    return settings.data_dir if ours else None
 
 
 def _required(url: str | None, variable: str) -> str:

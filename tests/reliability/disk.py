@@ -16,7 +16,7 @@ from reliability.verdicts import Measured, NotRunHere, Row, Trial
 
 MIB = 1 << 20
 DISK_BYTES = 700 * MIB
-SPARE = (2 * MIB, 0, 16 * MIB, 40 * MIB)  # what is left to run out while it is written
+SPARE = (16 * MIB, 0, 40 * MIB, 132 * MIB)  # what is left to run out while it is written
 RECOVERED_S = 60.0
 REFUSALS = (503, 507)
 BOUNDARY = "scorecard"

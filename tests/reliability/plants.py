@@ -103,13 +103,12 @@ def unscoped_vectors() -> None:
 def sticky_project() -> None:
     """The project is set once for a pooled connection, which saves a step and leaks."""
     from ai_stack import database
-    from ai_stack.database import search
 
     sticky = (
         "SELECT set_config('app.project',"
         " coalesce(nullif(current_setting('app.project', true), ''), %(project)s), false)"
     )
-    database.SET_PROJECT = search.SET_PROJECT = sticky
+    database.SET_PROJECT = database.KEEP_PROJECT = sticky
 
 
 @plant

@@ -7,6 +7,8 @@ service method; inner ones receive it. The role in use sees views, never tables.
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import disk_usage
 from typing import Any, TypeAlias, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -32,6 +34,8 @@ ROLE = "aidb_gateway"
 OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
 CHECKOUT_S, STATEMENT_MS, RECONNECT_S = 10.0, 60_000, 0.5
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
+ONLY_READ = "SELECT set_config('transaction_read_only', 'on', true)"
+RESERVE_BYTES = 128 << 20  # what PostgreSQL's log still needs while nothing is written to it
 KEEP_PROJECT = "SELECT set_config('app.project', %(project)s, false)"
 
 
@@ -43,10 +47,12 @@ class Database:
         engine: AsyncEngine,
         pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]],
         new_id: Callable[[], UUID] = uuid7,
+        disk: Path | None = None,
     ) -> None:
         self.engine = engine
         self.pool = pool
         self.new_id = new_id
+        self.disk = disk
         # The project that each connection of the pool shows: a search in the same one as the
         # last saves a round trip. Nothing else sets it on these connections.
         self._projects = WeakKeyDictionary[psycopg.AsyncConnection[TupleRow], UUID]()
@@ -61,6 +67,8 @@ class Database:
         with translated():
             async with self.engine.connect() as connection:
                 await _enter(connection, project_id)
+                if self.disk is not None and disk_usage(self.disk).free < RESERVE_BYTES:
+                    await connection.exec_driver_sql(ONLY_READ)
                 yield Transaction(connection, project_id, self.new_id)
                 await connection.commit()
 
@@ -138,7 +146,7 @@ def translated() -> Iterator[None]:
 
 
 def _translation(error: BaseException | None) -> Exception:
-    if isinstance(error, psycopg.errors.DiskFull):
+    if isinstance(error, psycopg.errors.DiskFull | psycopg.errors.ReadOnlySqlTransaction):
         return StorageFull()
     if isinstance(error, psycopg.errors.QueryCanceled):
         return DeadlineExceeded("The database took too long to answer.")
@@ -147,9 +155,12 @@ def _translation(error: BaseException | None) -> Exception:
     return StackError("The database refused a statement; the log has it under this request id.")
 
 
-async def open_database(url: str, *, connections: int = 12) -> Database:
+async def open_database(url: str, *, connections: int = 12, disk: Path | None = None) -> Database:
     """Connect to a postgresql:// URL, and refuse a server that could lose data or leak it.
 
+    `disk` is a folder beside the server's files, where they are known: nothing is written while
+    less than RESERVE_BYTES are free there, since a server without room for its log goes down
+    and takes the reads with it.
     Raises StackError for a server with fsync or full_page_writes off, an old one, a schema that
     is not migrated, or a role that can read the tables behind the views.
     """
@@ -165,7 +176,8 @@ async def open_database(url: str, *, connections: int = 12) -> Database:
         open=False,
         check=None,
     )
-    database = Database(_engine(url, max(1, connections - connections // 2)), pool)
+    engine = _engine(url, max(1, connections - connections // 2))
+    database = Database(engine, pool, disk=disk)
     await pool.open()
     try:
         await _check_server(database)
