@@ -34,9 +34,9 @@ from ai_stack.settings import Settings
 from ai_stack.vectors import open_vectors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Stack:
-    """The services, and the settings that they were built from."""
+    """The services, and the settings that they were built from: too much for a repr."""
 
     settings: Settings
     database: Database
