@@ -5,25 +5,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from ai_stack import __version__
 from ai_stack.rest import create_router, problems
 from ai_stack.rest.gate import Gate
 from ai_stack.settings import Settings
-from ai_stack.stack import open_stack
+from ai_stack.stack import Stack, open_stack
 
 GRACE_S = 30
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The app; it opens its stack when it is started and closes it when it is stopped."""
+def create_app(settings: Settings, stack: Stack | None = None) -> FastAPI:
+    """The app over a stack; without one it opens its own when it is started."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        async with open_stack(settings) as stack:
-            gc.freeze()
+        if stack is not None:
             yield {"stack": stack}
+            return
+        async with open_stack(settings) as opened:
+            yield {"stack": opened}
 
     app = FastAPI(title="AI Stack", version=__version__, lifespan=lifespan)
     problems.install(app)
@@ -33,14 +36,28 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are finished within GRACE_S."""
-    gc.set_threshold(50_000, 50, 50)
-    uvicorn.run(
-        create_app(settings),
+    """Serve until SIGTERM or SIGINT; requests under way are finished within GRACE_S.
+
+    Raises SettingsError for a URL that is missing, StackError for a database that is unfit.
+    """
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with open_stack(settings) as stack:
+        app = create_app(settings, stack)
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)
+        await uvicorn.Server(_config(settings, app)).serve()
+
+
+def _config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
         http="httptools",
+        ws="none",
         access_log=False,
         log_level=settings.log_level,
         timeout_graceful_shutdown=GRACE_S,

@@ -12,6 +12,7 @@ from ai_stack.settings import load_settings
 from ai_stack.supervisor.journal import Follower, stamped, tail
 
 FILES = {"aidb-mcp": "aidb", "gateway": "aidb", "roles": "postgres"}
+QUIET = ("embedder", "vectors", "worker")  # parts that may have written nothing yet
 PAUSE_S = 0.2
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -44,6 +45,8 @@ def _files(folder: Path, part: str | None) -> dict[str, Path]:
     if part is None:
         return known
     name = FILES.get(part, part)
+    if name in QUIET:
+        return {part: folder / f"{name}.log"}
     if name not in known:
         raise StackError(f"There is no log of {part} in {folder}; there are {', '.join(known)}.")
     return {part: known[name]}

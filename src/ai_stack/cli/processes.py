@@ -9,7 +9,7 @@ import typer
 from ai_stack.errors import SettingsError
 from ai_stack.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

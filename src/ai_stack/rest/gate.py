@@ -34,17 +34,17 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request_id = scope["state"]["request_id"] = uuid7().hex
-        headers = Headers(scope=scope)
+        headers, send = Headers(scope=scope), _identified(send, request_id)
         if not self._is_known(headers):
             refusal = problem(request_id, 421, "unknown_host", "This gateway has another name.")
             await refusal(scope, receive, send)
             return
         if scope["path"] in STREAMED:
-            await self.app(scope, receive, _identified(send, request_id))
+            await self.app(scope, receive, send)
             return
         body = Body(self, headers, receive)
         try:
-            await self.app(scope, body.receive, _identified(send, request_id))
+            await self.app(scope, body.receive, send)
         finally:
             self.held_bytes -= body.taken_bytes
 

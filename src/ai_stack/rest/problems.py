@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooBusy, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
-CODES = {404: NotFound.code, 405: "method_not_allowed", 413: TooLarge.code}
+CODES = {404: NotFound.code, 405: "method_not_allowed", 413: TooLarge.code, 429: TooBusy.code}
 
 
 def install(app: FastAPI) -> None:
