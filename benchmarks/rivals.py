@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ai_stack.settings import read_settings
 from load import request
 
 PORTS = {"stack": 28191, "chroma": 28192}
@@ -61,6 +62,10 @@ class Stack:
 
     def stop(self) -> None:
         self.run("down")
+
+    def runtime(self) -> str:
+        """The folder of the sockets."""
+        return str(read_settings(self.environment)[0].runtime)
 
     def pids(self) -> dict[str, int]:
         status = json.loads(self.run("status", "--json"))
