@@ -151,13 +151,19 @@ async def move(tx: Transaction, id: UUID, key: str, path: str) -> bool:
     return done.rowcount > 0
 
 
-async def behind(tx: Transaction, first: int, last: int) -> tuple[int, int, str | None]:
-    """(waiting, given up, an error) of the changes between two versions, as the index is now."""
+async def behind(
+    tx: Transaction, run_id: UUID, first: int, last: int
+) -> tuple[int, int, str | None]:
+    """(waiting, given up, an error) of the changes that an import made, as the index is now.
+
+    They are those of its files' documents, and those between two versions.
+    """
     row = await tx.row(
         "SELECT count(*) FILTER (WHERE NOT failed), count(*) FILTER (WHERE failed),"
-        " min(error) FILTER (WHERE NOT failed)"
-        " FROM dirty WHERE version BETWEEN %(first)s AND %(last)s",
-        {"first": first, "last": last},
+        " min(error) FILTER (WHERE NOT failed) FROM dirty"
+        " WHERE version BETWEEN %(first)s AND %(last)s OR document_id IN (SELECT document_id"
+        "  FROM run_files WHERE run_id = %(run)s AND document_id IS NOT NULL)",
+        {"first": first, "last": last, "run": run_id},
     )
     return (0, 0, None) if row is None else (row[0], row[1], row[2])
 

@@ -158,6 +158,16 @@ async def count(tx: Transaction, run_id: UUID) -> dict[FileState, int]:
     return {row[0]: row[1] for row in rows}
 
 
+async def count_documents(tx: Transaction, run_id: UUID) -> dict[str, int]:
+    """How many documents of a run's files were added, updated and unchanged."""
+    rows = await tx.rows(
+        "SELECT state, count(*) FROM run_files WHERE run_id = %(run)s"
+        " AND document_id IS NOT NULL GROUP BY state",
+        {"run": run_id},
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def page(
     tx: Transaction, run_id: UUID, *, after: int, limit: int, state: FileState | None
 ) -> list[RunFile]:

@@ -48,7 +48,9 @@ class Imports:
         """
         async with self.database.transaction(context.principal.project_id) as tx:
             counts = await run_files.count(tx, context.run.id)
-        tally = Tally(sum(counts.values()), sum(counts.values()) - counts.get("waiting", 0))
+            documents = await run_files.count_documents(tx, context.run.id)
+        total = sum(counts.values())
+        tally = Tally(total, total - counts.get("waiting", 0), documents)
         intake = Intake(self.database, self.parser, context, source, tally)
         await intake.read_all()
         behind = await self._follow_index(context, tally) if follow else {}
@@ -69,14 +71,14 @@ class Imports:
 
     async def _follow_index(self, context: RunContext, tally: Tally) -> Mapping[str, JSON]:
         """Wait until searches find what was written; what is left when nothing moves any more."""
-        if tally.first is None:
-            return {}
         clock = asyncio.get_running_loop().time
         documents = sum(tally.documents.values())
         least, moved_at = documents + 1, clock()
         while True:
             async with self.database.transaction(context.principal.project_id) as tx:
-                waiting, failed, error = await rows.behind(tx, tally.first, tally.last)
+                waiting, failed, error = await rows.behind(
+                    tx, context.run.id, tally.first or 1, tally.last
+                )
             if waiting < least:
                 least, moved_at = waiting, clock()
             if not waiting or (error is not None and clock() - moved_at > STALLED_S):
@@ -84,7 +86,7 @@ class Imports:
             done = max(documents - waiting, 0)
             message = f"{done} of {documents} documents indexed"
             await context.progress(
-                tally.total, tally.total + 1, message, documents=documents, indexed=done
+                tally.total, tally.total, message, documents=documents, indexed=done
             )
             await asyncio.sleep(LOOK_S)
 

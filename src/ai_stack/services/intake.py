@@ -61,10 +61,10 @@ class Tally:
     """What a run has done: files, documents by change, and the versions of their changes."""
 
     total: int
-    done: int = 0
+    done: int
+    documents: dict[str, int]
     first: int | None = None
     last: int = 0
-    documents: dict[str, int] = field(default_factory=dict)
 
     def count(self, stored: Sequence[Stored]) -> None:
         for one in stored:
@@ -226,7 +226,10 @@ class Intake:
         self.tally.done += files
         message = f"{self.tally.done} of {self.tally.total} files read"
         documents = sum(self.tally.documents.values())
-        await self.context.progress(self.tally.done, self.tally.total, message, documents=documents)
+        done, total = self.tally.done, self.tally.total
+        await self.context.progress(
+            done, total, message, at_once=done == total, documents=documents
+        )
 
     async def _restore(self, file: WaitingFile) -> None:
         """Store the documents of an export's lines as they were, a batch at a time."""

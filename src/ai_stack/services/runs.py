@@ -68,13 +68,16 @@ class RunContext:
             await rows.lock(tx, self.run.id)
             await rows.append(tx, self.run.id, kind, data)
 
-    async def progress(self, done: int, total: int, message: str, **more: JSON) -> None:
-        """Tell how far the run is; told too often, most of it is left out.
+    async def progress(
+        self, done: int, total: int, message: str, *, at_once: bool = False, **more: JSON
+    ) -> None:
+        """Tell how far the run is; told too often, most of it is left out, unless `at_once`.
 
         The pause grows with the run's age, so that a long one has some hundreds of events.
         """
         now = asyncio.get_running_loop().time()
-        if now - self._told_at < max(PROGRESS_S, (now - self._began_at) / 100) and done < total:
+        pause = max(PROGRESS_S, (now - self._began_at) / 100)
+        if now - self._told_at < pause and not at_once:
             return
         self._told_at = now
         await self.event("progress", {"done": done, "total": total, "message": message, **more})
