@@ -149,7 +149,12 @@ class Settings(BaseModel):
     hub_url: str = Field("https://huggingface.co", description="Hub that models come from.")
 
     rerank_url: str | None = Field(
-        None, description="An engine's /v1/rerank, or cross-encoder: for a local model."
+        None,
+        description="http(s)://…/v1/rerank of an engine, or cross-encoder: and the name of a "
+        "model that the supervised embedder runs: a built-in one or a hub repository with ONNX.",
+    )
+    rerank_description: Path | None = Field(
+        None, description="JSON file that describes a cross-encoder which the stack does not know."
     )
     hybrid_weight: float = Field(
         0.15, ge=0, le=1, description="Weight of keywords in hybrid search; the meaning's is 1 - w."

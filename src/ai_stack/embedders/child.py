@@ -1,7 +1,8 @@
 """The embedder's own process: sockets on the event loop, models on threads.
 
 Passages run on `--threads` threads of lower priority, queries on one of their own, so that a
-search neither waits for an import's batch nor loses the core to it.
+search neither waits for an import's batch nor loses the core to it. Pairs to rerank run on
+`--threads` more, before passages and behind queries.
 """
 
 import argparse
@@ -22,18 +23,21 @@ import numpy.typing as npt
 
 from ai_stack.channel import ChannelServer
 from ai_stack.embedders.backlog import Backlog, Job, Request
+from ai_stack.embedders.pairs import PairSession
+from ai_stack.embedders.reranking import Reranking
 from ai_stack.embedders.session import Session
+from ai_stack.embedders.shelf import Shelf
 from ai_stack.embedders.texts import check_lengths, readable
 from ai_stack.errors import AIStackError, EmbedderUnavailable, TooBusy
 
 Answer = tuple[Mapping[str, Any], bytes]
-Load = Callable[[str], Session]
+Run = Callable[[Sequence[Any]], npt.NDArray[np.float32]]
 
 BATCH_TOKENS = 256
 PASSAGE_TOKENS, QUERY_TOKENS = 1 << 16, 1 << 13
 ADMITTED_CHARACTERS = 64 << 20
 INLINE_CHARACTERS = 2_000
-PASSAGE_NICENESS = 5
+PAIR_NICENESS, PASSAGE_NICENESS = 2, 5
 
 log = logging.getLogger("ai_stack.embedder")
 
@@ -42,36 +46,38 @@ log = logging.getLogger("ai_stack.embedder")
 class Engine:
     """The models that are loaded, and the lanes that their work goes through."""
 
-    load: Load
+    shelf: Shelf[Session]
+    reranking: Reranking
     threads: int
-    sessions: dict[str, Session] = field(default_factory=dict)
     passages: Backlog = field(default_factory=lambda: Backlog(PASSAGE_TOKENS, BATCH_TOKENS))
     queries: Backlog = field(default_factory=lambda: Backlog(QUERY_TOKENS, BATCH_TOKENS))
-    _loading: dict[str, asyncio.Task[Session]] = field(default_factory=dict)
     _tokenizing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _spanning: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _admitted: int = 0
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        lanes = [(self.queries, 0)] + [(self.passages, PASSAGE_NICENESS)] * self.threads
-        for backlog, niceness in lanes:
-            worker = Worker(backlog, self.sessions, loop, niceness)
+        workers = [
+            Worker(self.queries, self._run, loop, 0),
+            *[Worker(self.reranking.lane, self.reranking.run, loop, PAIR_NICENESS)] * self.threads,
+            *[Worker(self.passages, self._run, loop, PASSAGE_NICENESS)] * self.threads,
+        ]
+        for worker in workers:
             threading.Thread(target=worker.run, daemon=True).start()
 
     async def open(self, header: Mapping[str, Any], body: bytes) -> Answer:
         """Load a model unless it is loaded, and tell what it is."""
-        session = await self._opened(header["model"])
+        session = await self.shelf.opened(header["model"])
         return {"model": asdict(session.model)}, b""
 
     async def ping(self, header: Mapping[str, Any], body: bytes) -> Answer:
-        if any(not task.done() for task in self._loading.values()):
+        if self.shelf.busy:
             raise EmbedderUnavailable("The embedder is still loading its model.")
-        return {"models": list(self.sessions), "waiting_tokens": self.passages.tokens}, b""
+        return {"models": list(self.shelf.loaded), "waiting_tokens": self.passages.tokens}, b""
 
     async def embed(self, header: Mapping[str, Any], body: bytes) -> Answer:
         """Rows of little-endian float32, one for each of `texts`."""
-        session = await self._opened(header["model"])
+        session = await self.shelf.opened(header["model"])
         query = header["kind"] == "query"
         texts = [session.model.prefixed(t, header["kind"]) for t in readable(header["texts"])]
         with self._admission(texts):
@@ -85,7 +91,7 @@ class Engine:
 
     async def spans(self, header: Mapping[str, Any], body: bytes) -> Answer:
         """`counts` tokens a text; the body holds little-endian int32 pairs of all of them."""
-        session = await self._opened(header["model"])
+        session = await self.shelf.opened(header["model"])
         texts = readable(header["texts"])
         loop = asyncio.get_running_loop()
         with self._admission(texts):
@@ -95,16 +101,8 @@ class Engine:
         body = b"".join(one.astype("<i4", copy=False).tobytes() for one in found)
         return {"counts": [len(one) for one in found]}, body
 
-    async def _opened(self, name: str) -> Session:
-        if (session := self.sessions.get(name)) is not None:
-            return session
-        if (task := self._loading.get(name)) is None or task.done():
-            task = self._loading[name] = asyncio.create_task(self._load(name))
-        return await asyncio.shield(task)
-
-    async def _load(self, name: str) -> Session:
-        self.sessions[name] = session = await asyncio.to_thread(self.load, name)
-        return session
+    def _run(self, batch: Sequence[Job]) -> npt.NDArray[np.float32]:
+        return self.shelf.loaded[batch[0].model].run([job.ids for job in batch])
 
     async def _tokens(
         self, session: Session, texts: Sequence[str], *, inline: bool
@@ -131,7 +129,7 @@ class Worker:
     """A thread that runs batches of one lane and hands the rows back to the event loop."""
 
     backlog: Backlog
-    sessions: Mapping[str, Session]
+    compute: Run
     loop: asyncio.AbstractEventLoop
     niceness: int
 
@@ -142,7 +140,7 @@ class Worker:
 
     def _once(self, batch: Sequence[Job]) -> None:
         try:
-            rows = self.sessions[batch[0].model].run([job.ids for job in batch])
+            rows = self.compute(batch)
         except Exception:
             log.exception("a batch of %d texts failed", len(batch))
             self.loop.call_soon_threadsafe(_fail, batch)
@@ -172,10 +170,19 @@ def _load(name: str, cache: Path) -> Session:
     return Session(description.model(found.sha256), found.onnx, found.tokenizer)
 
 
+def _load_pairs(name: str, cache: Path) -> PairSession:
+    weights = importlib.import_module("ai_stack.embedders.weights")
+    hub = importlib.import_module("ai_stack.embedders.hub")
+    description, fetch = hub.configured_cross_encoder(name)
+    found = weights.prepare(description, cache, fetch)
+    return PairSession(description, found.onnx, found.tokenizer)
+
+
 async def serve(socket: Path, models: Sequence[str], engine: Engine) -> None:
     """Serve until cancelled; raises the error of a model that cannot be loaded."""
     engine.start()
     handlers = {name: getattr(engine, name) for name in ("open", "ping", "embed", "spans")}
+    handlers["rerank"] = engine.reranking.rerank
     server = asyncio.create_task(ChannelServer(handlers).serve(socket))
     for name in models:
         await engine.open({"model": name}, b"")
@@ -191,7 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     threads = given.threads or len(os.sched_getaffinity(0))
-    engine = Engine(lambda name: _load(name, given.cache), threads)
+    shelf = Shelf(lambda name: _load(name, given.cache))
+    reranking = Reranking(lambda name: _load_pairs(name, given.cache))
+    engine = Engine(shelf, reranking, threads)
     try:
         asyncio.run(serve(given.socket, given.model, engine))
     except AIStackError as error:

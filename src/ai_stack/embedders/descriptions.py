@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import orjson
 
@@ -32,6 +32,8 @@ class Description:
     folder: str | None = None
     files: tuple[str, ...] = ONNX_FILES
     weights: str | None = None
+
+    setting: ClassVar[str] = "AI_STACK_EMBEDDING_DESCRIPTION"
 
     def model(self, weights: str) -> EmbeddingModel:
         """The model with the weights (sha256) that were found."""
@@ -127,4 +129,4 @@ def _validated(file: Path, given: dict[str, object]) -> Description:
 
 
 def _wrong(file: Path, what: str) -> SettingsError:
-    return SettingsError(f"AI_STACK_EMBEDDING_DESCRIPTION: {file} {what}.")
+    return SettingsError(f"{Description.setting}: {file} {what}.")

@@ -13,10 +13,12 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from ai_stack.embedders import cross_encoders
+from ai_stack.embedders.cross_encoders import CrossEncoder
 from ai_stack.embedders.descriptions import Description, describe
-from ai_stack.embedders.weights import Fetch, Weights, sha256_of
+from ai_stack.embedders.weights import Fetch, Source, Weights, sha256_of
 from ai_stack.errors import EmbedderUnavailable, StackError, StorageFull
-from ai_stack.settings import load_settings
+from ai_stack.settings import Settings, load_settings
 
 Progress = Callable[[str, int, int], None]
 
@@ -52,7 +54,7 @@ class Hub:
     tries: int = 5
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
 
-    def fetch(self, description: Description, cache: Path) -> Weights:
+    def fetch(self, description: Source, cache: Path) -> Weights:
         """The model's files in `cache`; asks the hub only for what is not whole there."""
         assert description.repository is not None
         name = f"{description.repository}@{description.revision}".replace("/", "--")
@@ -79,14 +81,14 @@ class Hub:
             transport=self.transport,
         )
 
-    def _first(self, client: httpx.Client, description: Description, folder: Path) -> Path | None:
+    def _first(self, client: httpx.Client, description: Source, folder: Path) -> Path | None:
         for name in description.files:
             if (found := self._file(client, description, name, folder)) is not None:
                 return found
         return None
 
     def _file(
-        self, client: httpx.Client, description: Description, name: str, folder: Path
+        self, client: httpx.Client, description: Source, name: str, folder: Path
     ) -> Path | None:
         """The file in `folder`, None when the repository has none of this name."""
         target = folder / name.replace("/", "--")
@@ -102,10 +104,10 @@ class Hub:
         raise EmbedderUnavailable(
             f"{description.repository} cannot be downloaded from {self.url} now. Without a "
             'network, put model.onnx and tokenizer.json in a folder and name it as "folder" in '
-            "the file of AI_STACK_EMBEDDING_DESCRIPTION."
+            f"the file of {description.setting}."
         )
 
-    def _remote(self, client: httpx.Client, description: Description, name: str) -> Remote | None:
+    def _remote(self, client: httpx.Client, description: Source, name: str) -> Remote | None:
         place = f"{description.repository}/resolve/{quote(description.revision, safe='')}/{name}"
         url = f"{self.url.rstrip('/')}/{place}"
         answer = client.head(url, follow_redirects=False)
@@ -191,6 +193,15 @@ def _disk(error: OSError) -> StorageFull | StackError:
 def configured(name: str) -> tuple[Description, Fetch]:
     """The description of `name` and how to fetch it, as the settings say."""
     settings = load_settings()
+    return describe(name, settings.embedding_description), _hub(settings).fetch
+
+
+def configured_cross_encoder(name: str) -> tuple[CrossEncoder, Fetch]:
+    """The same of a reranker."""
+    settings = load_settings()
+    return cross_encoders.describe(name, settings.rerank_description), _hub(settings).fetch
+
+
+def _hub(settings: Settings) -> Hub:
     token = settings.huggingface_token
-    hub = Hub(settings.hub_url, token.get_secret_value() if token else None)
-    return describe(name, settings.embedding_description), hub.fetch
+    return Hub(settings.hub_url, token.get_secret_value() if token else None)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -26,7 +26,8 @@ class OnnxEmbedder:
     def __init__(self, channel: Channel, model: EmbeddingModel) -> None:
         self._channel = channel
         self._model = model
-        self._slices = asyncio.Semaphore(4)
+        # One for each kind, so that a search does not queue behind an import's slices.
+        self._slices = {kind: asyncio.Semaphore(4) for kind in get_args(TextKind)}
 
     @classmethod
     async def open(cls, path: Path, name: str) -> "OnnxEmbedder":
@@ -58,7 +59,7 @@ class OnnxEmbedder:
     async def _fill(
         self, rows: npt.NDArray[np.float32], texts: Sequence[str], start: int, kind: TextKind
     ) -> None:
-        async with self._slices:
+        async with self._slices[kind]:
             part = texts[start : start + SLICE]
             _, body = await self._call("embed", texts=part, kind=kind, first=start)
         rows[start : start + SLICE] = np.frombuffer(body, "<f4").reshape(len(part), -1)

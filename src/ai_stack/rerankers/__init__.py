@@ -1,4 +1,8 @@
-"""The door to rerankers, which read query and passage together: an engine's /v1/rerank."""
+"""The door to rerankers, which read query and passage together: a backend is a URL's scheme.
+
+http(s)://host/v1/rerank      any engine that has one
+cross-encoder:name            a model of the embedder's process: a hub's repository, or its own name
+"""
 
 import importlib
 from collections.abc import Sequence
@@ -8,21 +12,30 @@ from urllib.parse import urlsplit
 from ai_stack.errors import SettingsError
 from ai_stack.settings import Settings
 
+BACKENDS = {"http": "remote", "https": "remote", "cross-encoder": "cross_encoder"}
+
 
 class Reranker(Protocol):
     """Scores passages for a query."""
 
     async def rerank(self, query: str, passages: Sequence[str]) -> Sequence[float]:
-        """One score a passage, higher for the better; raises Unavailable."""
+        """One finite score a passage, higher for the better, on the model's own scale.
+
+        Raises Unavailable when it does not answer, TooBusy when its queue is full.
+        """
 
     async def aclose(self) -> None: ...
 
 
 def open_reranker(settings: Settings) -> Reranker | None:
-    """The reranker of `rerank_url`; None where none is set."""
+    """The reranker of `rerank_url`, None where none is set; connects when first asked."""
     if settings.rerank_url is None:
         return None
-    if urlsplit(settings.rerank_url).scheme not in ("http", "https"):
-        raise SettingsError("AI_STACK_RERANK_URL must be the http(s) URL of a /v1/rerank.")
-    remote: Reranker = importlib.import_module(f"{__name__}.remote").RemoteReranker(settings)
-    return remote
+    scheme = urlsplit(settings.rerank_url).scheme
+    if scheme not in BACKENDS:
+        raise SettingsError(
+            "AI_STACK_RERANK_URL must be the http(s) URL of a /v1/rerank, or cross-encoder:NAME."
+        )
+    backend = importlib.import_module(f"{__name__}.{BACKENDS[scheme]}")
+    reranker: Reranker = backend.open_backend(settings)
+    return reranker

@@ -37,7 +37,7 @@ DEEPEST = 2000
 PASSAGES = 5
 MAX_QUERY = 8192
 NO_MEANING = "The search by meaning is down; these results were found by their words alone."
-NO_RERANK = "The reranker is down; these results are in the order of the search."
+NO_RERANK = "The reranker is down or busy; these results are in the order of the search."
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +144,15 @@ class Search:
         """The first hits in the order of the reranker; the rest are dropped."""
         if self.reranker is None:
             raise InvalidRequest("rerank needs AI_STACK_RERANK_URL to be set.")
+        if request.query is None:
+            raise InvalidRequest("rerank needs a query.")
         first = found.hits[: max(RERANK_DEPTH, request.offset + request.limit)]
         shown = await rows.show(self.database, principal.project_id, [h.chunk_id for h in first])
         texts = {s.chunk_id: s.text for s in shown}
         kept = [h for h in first if h.chunk_id in texts]
         try:
-            scores = await self.reranker.rerank(
-                request.query or "", [texts[h.chunk_id] for h in kept]
-            )
-        except Unavailable:
+            scores = await self.reranker.rerank(request.query, [texts[h.chunk_id] for h in kept])
+        except (Unavailable, TooBusy):
             return Found(found.hits, found.degraded or NO_RERANK)
         order = sorted(range(len(kept)), key=lambda i: -scores[i])
         best = [Hit(kept[i].chunk_id, kept[i].document_id, scores[i]) for i in order]
