@@ -73,6 +73,8 @@ async def test_files_come_change_and_go(folder: Folder) -> None:
     folder.write("deep/er/b.md", "# B\n")
     await folder.follow()
     assert await folder.texts() == {"a.md": "# A\n", "deep/er/b.md": "# B\n"}
+    made = await folder.stack.documents.get(ME, "imports/a.md")
+    assert (made.metadata["media_type"], made.metadata["source"]) == ("text/markdown", "folder")
     runs = await folder.runs()
     await folder.follow()
     assert await folder.runs() == runs

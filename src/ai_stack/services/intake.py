@@ -33,6 +33,7 @@ AHEAD_FILES, AHEAD_BYTES = 32, 64 << 20
 BATCH, BATCH_CHARACTERS = 64, 4 << 20
 TRIES = 5
 MEDIA_TYPES = mimetypes.MimeTypes()
+MARKDOWN = (".md", ".markdown")
 UNTOLD = (None, "", "application/octet-stream")
 
 
@@ -167,6 +168,7 @@ class Intake:
         kind = file.media_type
         if kind in UNTOLD:
             kind = MEDIA_TYPES.guess_type(file.path)[0]
+            kind = "text/markdown" if file.path.lower().endswith(MARKDOWN) else kind
         own: dict[str, JSON] = {
             **parsed.metadata,
             "path": file.path,
