@@ -5,7 +5,6 @@ import logging
 import signal
 from collections.abc import Coroutine, Iterable
 
-from ai_stack.database import jobs
 from ai_stack.errors import AIStackError
 from ai_stack.models.principals import Principal
 from ai_stack.services.indexing import Indexing
@@ -32,9 +31,11 @@ async def work(settings: Settings) -> None:
 
 def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
     """All that goes on without end."""
+    from ai_stack.database import job_worker  # noqa: PLC0415 (importing it runs a program)
+
     return [
         *(_follow(stack.indexing) for _ in range(LANES)),
-        jobs.work(stack.database, stack.runs.execute, CONCURRENCY),
+        job_worker.work(stack.database, stack.runs.execute, CONCURRENCY),
         stack.retention.keep_sweeping(),
         *([stack.watching.watch()] if stack.settings.watch_imports else []),
         _use_configured_model(stack),

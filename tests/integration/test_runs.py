@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from ai_stack.database import Database, jobs
+from ai_stack.database import Database, job_worker, jobs
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
 from ai_stack.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -65,7 +65,7 @@ async def runs(database: Database, deeds: Deeds) -> AsyncIterator[Runs]:
 
 @asynccontextmanager
 async def worker(runs: Runs) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(jobs.work(runs.database, runs.execute, 4))
+    task = asyncio.create_task(job_worker.work(runs.database, runs.execute, 4))
     try:
         yield task
     finally:

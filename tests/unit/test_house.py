@@ -50,7 +50,7 @@ def test_only_the_command_line_prints() -> None:
 
 def test_only_these_start_processes() -> None:
     # Parser workers and index builders are short-lived, and end with who started them.
-    allowed = ("supervisor/", "parsers/pool.py", "vectors/edge_builder.py", "cli/")
+    allowed = ("supervisor/", "parsers/pool.py", "vectors/edge_collection.py", "cli/")
     assert found(starts_processes, allowed) == []
 
 
