@@ -142,7 +142,7 @@ async def test_a_passing_failure_is_tried_again(runs: Runs) -> None:
 async def test_a_stopped_worker_leaves_its_run_to_the_next(
     runs: Runs, deeds: Deeds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "GRACE_S", 0.1)
+    monkeypatch.setattr(job_worker, "GRACE_S", 0.1)
     async with worker(runs):
         run = await runs.start(ME, "endless", {})
         await asyncio.wait_for(deeds.begun.wait(), 10)

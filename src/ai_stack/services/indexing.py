@@ -27,7 +27,7 @@ from ai_stack.services.chunking import Spans, chunk, headed
 from ai_stack.services.embedding import Array, Models, budget, halved, normalised
 from ai_stack.vectors import Point, Vectors
 
-LEASE_S = 120.0
+LEASE_S = 30.0
 BATCH = 64
 PIECE_BYTES = 256 << 10
 MAX_TRIES = 8
