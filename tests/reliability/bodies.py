@@ -19,7 +19,7 @@ from reliability.verdicts import Measured, Row, Trial
 MIB = 1 << 20
 SLOW = 50
 MEMORY_MIB, HEALTH_MS = 150, 500
-BOUNDARY = "scorecard"
+BOUNDARY, WIDE = "scorecard", "wide-characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _vector(piece: bytes, size: int) -> Iterator[bytes]:
 
 def _wide(size: int) -> Iterator[bytes]:
     """A text whose one emoji makes every character take four bytes."""
-    yield '{"content":"🧨'.encode() + b"word " * (size // 5) + b'"}'
+    yield f'{{"id":"{WIDE}","content":"🧨'.encode() + b"word " * (size // 5) + b'"}'
 
 
 def files(full: bool) -> dict[str, bytes]:
@@ -142,6 +142,7 @@ class Watch:
     resident_mib: float = 0.0
     before_mib: float = 0.0
     health_ms: list[float] = field(default_factory=list)
+    over: bool = False
 
     @property
     def grown_mib(self) -> float:
@@ -159,9 +160,8 @@ async def watched(ground: Ground, log_name: str, trial: Trial) -> AsyncIterator[
     try:
         yield watch
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        watch.over = True
+        await asyncio.gather(*tasks)
         trial.log.write(log_name, grown_mib=watch.grown_mib, health_ms=watch.health_ms)
 
 
@@ -173,14 +173,14 @@ def _resident_mib(pid: int) -> float:
 
 
 async def _sample(pid: int, watch: Watch) -> None:
-    while True:
+    while not watch.over:
         watch.resident_mib = max(watch.resident_mib, _resident_mib(pid))
         await asyncio.sleep(0.01)
 
 
 async def _health(ground: Ground, watch: Watch) -> None:
     client = ground.client()
-    while True:
+    while not watch.over:
         started = time.monotonic()
         try:
             reply = await client.request("GET", "/health")
@@ -188,6 +188,7 @@ async def _health(ground: Ground, watch: Watch) -> None:
         except FAILURES:
             watch.health_ms.append(1e6)
         await asyncio.sleep(0.05)
+    client.close()
 
 
 async def measure(trial: Trial) -> Measured:
@@ -200,6 +201,9 @@ async def measure(trial: Trial) -> Measured:
             trial.log.write("attack", name=attack.name, status=status, grown_mib=watch.grown_mib)
             if status not in attack.statuses:
                 faults.append(f"{attack.name}: answered {status}")
+        cleaner = trial.ground.client()
+        await cleaner.request("DELETE", f"/documents/{WIDE}?wait=false")
+        cleaner.close()
         await _slow(trial, answers)
         faults += await _imports(trial, answers)
     faults += _beyond(watch)

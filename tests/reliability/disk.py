@@ -80,6 +80,7 @@ async def measure(trial: Trial) -> Measured:
             "recovered s": f"{took_s:.1f}",
         }
     lost = await _missing(client, before)
+    client.close()
     faults += [f"{len(lost)} acknowledged documents are lost"] if lost else []
     faults += [f"the gateway was restarted: {pids}"] if len(set(pids)) > 1 else []
     return Measured({**figures, "lost": len(lost), "same pid": len(set(pids)) == 1}, tuple(faults))

@@ -12,7 +12,7 @@ import numpy as np
 from reliability.clients import FAILURES
 from reliability.grounds import until
 from reliability.verdicts import Measured, Row, Trial
-from reliability.writes import drained, stored
+from reliability.writes import stored
 
 WRITERS, SEARCHERS = 8, 6
 CONVERGED_S = 60.0
@@ -39,7 +39,6 @@ def vector(dice: np.random.Generator) -> list[float]:
 
 async def measure(trial: Trial) -> Measured:
     load = Load(f"engine-{trial.seed}-{time.time_ns()}")
-    await drained(trial.ground)
     tasks = [asyncio.create_task(_write(trial, load, n)) for n in range(WRITERS)]
     tasks += [asyncio.create_task(_search(trial, load, n)) for n in range(SEARCHERS)]
     dice = random.Random(trial.seed)
@@ -83,6 +82,7 @@ async def _write(trial: Trial, load: Load, number: int) -> None:
         load.writes[str(reply.status)] += 1
         if reply.ok:
             load.vectors[reply.json()["id"]] = given
+    client.close()
 
 
 async def _search(trial: Trial, load: Load, number: int) -> None:
@@ -101,6 +101,7 @@ async def _search(trial: Trial, load: Load, number: int) -> None:
         told = reply.ok and "degraded" in reply.json()
         load.searches["degraded" if told else str(reply.status)] += 1
         trial.log.write("search", status=reply.status, degraded=told, down=load.down)
+    client.close()
 
 
 async def _converge(trial: Trial, load: Load) -> set[str]:

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,6 @@ from ai_stack.vectors import open_vectors
 from reliability.clients import Client
 from reliability.grounds import Ground, end, faulty
 from reliability.verdicts import Measured, Row, Trial
-from reliability.writes import drained
 
 QUERIES, TOP, BATCH = 100, 10, 50
 WORDS = [
@@ -29,15 +29,15 @@ Points = set[tuple[str, str, str]]
 
 async def measure(trial: Trial) -> Measured:
     ground, dice = trial.ground, random.Random(trial.seed)
-    await _store(ground.client(), dice, trial.size(200, 2000))
-    await drained(ground)
+    name = f"rebuild-{time.time_ns()}"
+    mine = await _store(ground.client(), dice, trial.size(200, 2000), name)
     queries = [" ".join(dice.sample(WORDS, 3)) for _ in range(QUERIES)]
-    before, points = await _answers(ground, queries, -1.0), await _points(ground)
+    before, points = await _answers(ground, queries, name, -1.0), await _points(ground, mine)
     await asyncio.to_thread(_drop, ground)
-    emptied = len(await _points(ground))
+    emptied = len(await _points(ground, mine))
     async with _planted(trial):
         run = await _reindex(ground)
-    after, again = await _answers(ground, queries, -0.99), await _points(ground)
+    after, again = await _answers(ground, queries, name, -0.99), await _points(ground, mine)
     different = [q for q, a, b in zip(queries, before, after, strict=True) if a != b]
     trial.log.write("after", run=run, missing=sorted(points - again), different=different)
     faults = [f"{emptied} points were there after the index was deleted"] if emptied else []
@@ -53,19 +53,27 @@ async def measure(trial: Trial) -> Measured:
     return Measured(figures, tuple(faults))
 
 
-async def _store(client: Client, dice: random.Random, count: int) -> None:
+async def _store(client: Client, dice: random.Random, count: int, name: str) -> set[str]:
+    """The ids of new documents, all of them in the index."""
+    ids: set[str] = set()
     for _ in range(0, count, BATCH):
-        batch = [{"content": " ".join(dice.sample(WORDS, 12))} for _ in range(BATCH)]
-        reply = await client.request("POST", "/documents?wait=false", {"documents": batch})
-        assert reply.ok, reply
+        batch = [
+            {"content": " ".join(dice.sample(WORDS, 12)), "metadata": {"rebuild": name}}
+            for _ in range(BATCH)
+        ]
+        reply = await client.request("POST", "/documents", {"documents": batch})
+        assert reply.status == 201, reply
+        ids |= {d["id"] for d in reply.json()["items"]}
     client.close()
+    return ids
 
 
-async def _answers(ground: Ground, queries: list[str], floor: float) -> list[list[Any]]:
+async def _answers(ground: Ground, queries: list[str], name: str, floor: float) -> list[list[Any]]:
     """The top ten of each; a floor that nothing falls below keeps the cache from answering."""
     client, answers = ground.client(), []
     for query in queries:
-        body = {"query": query, "mode": "semantic", "limit": TOP, "min_score": floor}
+        mine = {"filter": {"rebuild": name}, "limit": TOP, "min_score": floor}
+        body = {"query": query, "mode": "semantic", **mine}
         answer = (await client.request("POST", "/search/semantic", body)).json()
         assert not answer["cached"], query
         assert "degraded" not in answer, answer["degraded"]
@@ -75,8 +83,8 @@ async def _answers(ground: Ground, queries: list[str], floor: float) -> list[lis
     return answers
 
 
-async def _points(ground: Ground) -> Points:
-    """Every point of the index as (chunk, document, project), as its engine tells them."""
+async def _points(ground: Ground, mine: set[str]) -> Points:
+    """The points of these documents in the index, as (chunk, document, project)."""
     url = parts.addresses(ground.settings)["AI_STACK_VECTORS_URL"]
     found: Points = set()
     async with open_vectors(url) as vectors:
@@ -84,7 +92,7 @@ async def _points(ground: Ground) -> Points:
         for key in answer["points"]:
             name, _, weights = key.rpartition("@")
             async for page in vectors.scan(EmbeddingModel(name, weights, 384, 256)):
-                found |= {(str(c), str(d), str(p)) for c, d, p in page}
+                found |= {(str(c), str(d), str(p)) for c, d, p in page if str(d) in mine}
     return found
 
 

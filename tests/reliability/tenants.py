@@ -9,11 +9,12 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
@@ -30,7 +31,7 @@ from hypothesis.stateful import (
 from ai_stack.errors import AIStackError, NotFound
 from ai_stack.models.documents import Document, NewDocument
 from ai_stack.models.filters import parse_filter
-from ai_stack.models.principals import DEFAULT_PROJECT, Principal
+from ai_stack.models.principals import Principal
 from ai_stack.models.search import SearchRequest
 from ai_stack.settings import load_settings
 from ai_stack.stack import Stack, open_stack
@@ -39,11 +40,14 @@ from reliability.grounds import PLANTS, end, faulty, until
 from reliability.verdicts import Measured, Row, Trial
 
 STEPS = 25
-PROJECTS = (
-    DEFAULT_PROJECT,
-    UUID("00000000-0000-7000-8000-00000000000a"),
-    UUID("00000000-0000-7000-8000-00000000000b"),
-)
+COURT = "SCORECARD_COURT"  # names the run, so that each has projects of its own
+
+
+def projects(court: str) -> tuple[UUID, ...]:
+    return tuple(uuid5(NAMESPACE_URL, f"{court} {number}") for number in range(3))
+
+
+PROJECTS = projects(os.environ.get(COURT, ""))
 WHO = strategies.sampled_from(PROJECTS)
 KEYS = strategies.sampled_from(("report", "a/b.md", "2024", "note"))
 COLOURS = strategies.sampled_from(("red", "green", "blue"))
@@ -250,11 +254,13 @@ def judge(cases: int, number: int) -> dict[str, Any]:
 
 
 async def measure(trial: Trial) -> Measured:
-    await asyncio.to_thread(_make_projects, trial)
+    court = f"court {time.time_ns()}"
+    await asyncio.to_thread(_make_projects, trial, court)
     cases = trial.size(400, 10_000)
-    plant, variables, engine = trial.plant or "none", {}, None
+    plant, variables, engine = trial.plant or "none", {COURT: court}, None
     if plant == "unscoped-vectors":
-        plant, (engine, variables) = "none", await _faulty_engine(trial)
+        plant = "none"
+        engine, variables["AI_STACK_VECTORS_URL"] = await _faulty_engine(trial)
     try:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(PLANTS), plant, "tenants", str(cases), str(trial.seed)),
@@ -277,17 +283,17 @@ def _addresses(trial: Trial) -> dict[str, str]:
     return parts.addresses(trial.ground.settings)
 
 
-def _make_projects(trial: Trial) -> None:
+def _make_projects(trial: Trial, court: str) -> None:
     url = _addresses(trial)["AI_STACK_DATABASE_ADMIN_URL"]
     with psycopg.connect(url, autocommit=True) as admin:
-        for number, id in enumerate(PROJECTS[1:]):
+        for number, id in enumerate(projects(court)):
             admin.execute(
                 "INSERT INTO aidb.projects (id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                (id, f"neighbour {number}"),
+                (id, f"{court} {number}"),
             )
 
 
-async def _faulty_engine(trial: Trial) -> tuple[Any, dict[str, str]]:
+async def _faulty_engine(trial: Trial) -> tuple[Any, str]:
     """A vector engine of a faulty build beside the stack's own."""
     socket = trial.ground.settings.runtime / "faulty.sock"
     data = str(trial.ground.folder / "faulty-vectors")
@@ -299,7 +305,7 @@ async def _faulty_engine(trial: Trial) -> tuple[Any, dict[str, str]]:
         return socket.exists()
 
     await until(there, 30)
-    return engine, {"AI_STACK_VECTORS_URL": f"qdrant-edge://{socket}"}
+    return engine, f"qdrant-edge://{socket}"
 
 
 ROWS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from reliability.clients import FAILURES, Client
-from reliability.grounds import GATEWAY, Ground, until
+from reliability.grounds import GATEWAY, Ground
 from reliability.verdicts import Measured, Row, Trial
 
 WRITERS = 200
@@ -116,13 +116,15 @@ async def _kill_once(trial: Trial, storm: Storm) -> None:
 async def _first_search(ground: Ground) -> float:
     """The moment of the first good answer to a search, asked beside the writers."""
     client = ground.client(timeout_s=30)
-    while True:
-        with suppress(*FAILURES):
-            search = {"query": "storm", "mode": "keyword"}
-            if (await client.request("POST", "/search/semantic", search)).ok:
-                client.close()
-                return time.monotonic()
-        await asyncio.sleep(0.02)
+    search = {"query": "storm", "mode": "keyword"}
+    try:
+        while True:
+            with suppress(*FAILURES):
+                if (await client.request("POST", "/search/semantic", search)).ok:
+                    return time.monotonic()
+            await asyncio.sleep(0.02)
+    finally:
+        client.close()
 
 
 async def stored(ground: Ground, filter: dict[str, object]) -> list[dict[str, str]]:
@@ -185,17 +187,6 @@ async def measure_repeats(trial: Trial) -> Measured:
 
 def _brief(statuses: Counter[str]) -> str:
     return "/".join(f"{name}:{n}" for name, n in statuses.most_common(5))
-
-
-async def drained(ground: Ground, within_s: float = 300) -> float:
-    """Seconds until the index has followed every change."""
-    client = ground.client()
-
-    async def empty() -> bool:
-        jobs = (await client.request("GET", "/health")).json()["services"]["jobs"]
-        return str(jobs.get("detail", "")).startswith("0 changes")
-
-    return await until(empty, within_s, 0.2)
 
 
 ROWS = (

@@ -5,10 +5,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ai_stack.database.embedding_models import StoredModel
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, UseStack
+from ai_stack.rest.requests import Caller, JsonRoute, UseStack
 from ai_stack.rest.runs import run_json
 
-router = APIRouter(prefix="/embeddings/models", tags=["embeddings"])
+router = APIRouter(prefix="/embeddings/models", tags=["embeddings"], route_class=JsonRoute)
 
 
 class ModelBody(BaseModel):

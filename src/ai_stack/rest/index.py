@@ -4,10 +4,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, UseStack
+from ai_stack.rest.requests import Caller, JsonRoute, UseStack
 from ai_stack.rest.runs import run_json
 
-router = APIRouter(prefix="/index", tags=["index"])
+router = APIRouter(prefix="/index", tags=["index"], route_class=JsonRoute)
 
 
 class ReindexBody(BaseModel):

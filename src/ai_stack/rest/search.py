@@ -6,12 +6,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ai_stack.errors import TooLarge
 from ai_stack.models.filters import parse_filter
 from ai_stack.models.search import SearchMode, SearchRequest
 from ai_stack.rest.answers import respond, search_json
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=JsonRoute)
+
+MAX_BODY = 1 << 20  # a vector of 4000 numbers and a filter of 256 terms are far below
 
 
 class SearchBody(BaseModel):
@@ -60,7 +63,14 @@ async def search(stack: UseStack, caller: Caller, request: Request) -> Response:
     The hot path: the body goes from bytes to a request in one step.
     """
     try:
-        body = SearchBody.model_validate_json(await request.body())
+        body = SearchBody.model_validate_json(await _bounded(request))
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
     return respond(search_json(await stack.search.search(body.request(), caller)))
+
+
+async def _bounded(request: Request) -> bytes:
+    body = await request.body()
+    if len(body) > MAX_BODY:
+        raise TooLarge
+    return body
