@@ -107,7 +107,8 @@ async def _search(trial: Trial, load: Load, number: int) -> None:
 async def _converge(trial: Trial, load: Load) -> set[str]:
     """The documents that a search by their own vector does not find, once it is all followed."""
     started, missing = time.monotonic(), set(load.vectors)
-    while missing and time.monotonic() - started < CONVERGED_S:
+    patience_s = CONVERGED_S if trial.plant is None else CONVERGED_S / 6
+    while missing and time.monotonic() - started < patience_s:
         missing = await _unfound(trial, load, missing)
     trial.log.write("converged", missing=sorted(missing))
     return missing
@@ -120,7 +121,8 @@ async def _unfound(trial: Trial, load: Load, ids: set[str]) -> set[str]:
         client = trial.ground.client()
         while queue:
             id = queue.pop()
-            body = {"vector": load.vectors[id], "limit": 1}
+            mine = {"load": load.name}  # an earlier run of this seed had the same vectors
+            body = {"vector": load.vectors[id], "limit": 1, "filter": mine}
             reply = await client.request("POST", "/search/semantic", body)
             found = [_of(r) for r in reply.json()["results"]] if reply.ok else []
             if (id, "indexed") not in found:
@@ -140,9 +142,7 @@ async def _judged(trial: Trial, load: Load, missing: set[str], took_s: float) ->
     lost = set(load.vectors) - present
     bad = {n: c for n, c in (load.writes + load.searches).items() if n not in _GOOD}
     faults = [f"{len(lost)} documents are lost"] if lost else []
-    faults += (
-        [f"{len(missing)} documents are not found after {CONVERGED_S:.0f} s"] if missing else []
-    )
+    faults += [f"{len(missing)} documents are not found at last"] if missing else []
     faults += [f"answers other than 2xx: {bad}"] if bad else []
     if not load.searches["degraded"]:
         faults.append("no search said that it was degraded")

@@ -161,7 +161,9 @@ def main() -> None:
     PLANTS[name]()
     sys.argv = [target, *arguments]
     if target == "vectors":
-        runpy.run_module("ai_stack.vectors.edge_child", run_name="__main__")
+        from ai_stack.vectors import edge_child
+
+        edge_child.main()
     elif target == "tenants":
         runpy.run_path(str(Path(__file__).with_name("tenants.py")), run_name="__main__")
     else:

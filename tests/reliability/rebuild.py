@@ -30,7 +30,7 @@ Points = set[tuple[str, str, str]]
 async def measure(trial: Trial) -> Measured:
     ground, dice = trial.ground, random.Random(trial.seed)
     name = f"rebuild-{time.time_ns()}"
-    mine = await _store(ground.client(), dice, trial.size(200, 2000), name)
+    mine = await _store(ground.client(), dice, trial.size(100, 2000), name)
     queries = [" ".join(dice.sample(WORDS, 3)) for _ in range(QUERIES)]
     before, points = await _answers(ground, queries, name, -1.0), await _points(ground, mine)
     await asyncio.to_thread(_drop, ground)
