@@ -1,6 +1,7 @@
 """The embedding models in use: which one answers, which are kept in step beside it."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -35,7 +36,7 @@ class Models:
     _embedders: dict[str, Embedder] = field(default_factory=dict)
     _stored: Sequence[StoredModel] = ()
     _read_at: float = float("-inf")
-    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _opening: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def active(self) -> StoredModel:
         """The model that searches use; the configured one becomes it on an empty database."""
@@ -82,10 +83,12 @@ class Models:
         return opened
 
     async def _open(self, name: str | None) -> Embedder:
-        async with self._opening:
-            if (name or "") not in self._embedders:
-                self._embedders[name or ""] = await self.open_embedder(name)
-            return self._embedders[name or ""]
+        """Opened once; one that takes long, for a download, keeps no other model waiting."""
+        key = name or ""
+        async with self._opening[key]:
+            if key not in self._embedders:
+                self._embedders[key] = await self.open_embedder(name)
+            return self._embedders[key]
 
     async def query(self, text: str) -> tuple[StoredModel, Array]:
         """The active model, and a query's vector by it."""

@@ -119,8 +119,7 @@ class EmbeddingModels:
         done, total, embedded = 0, await self.fsck.documents(), 0
         for project_id in await consistency.projects(self.database):
             async for page in self.fsck.pages(project_id):
-                for start in range(0, len(page), BATCH):
-                    ids = page[start : start + BATCH]
+                async for ids in self.indexing.pieces(project_id, page):
                     embedded += await self.indexing.embed_missing(project_id, model, ids)
                     await self.indexing.publish(project_id, model, ids)
                     done += len(ids)
@@ -136,8 +135,9 @@ class EmbeddingModels:
                     ids = await consistency.documents_without(tx, model.id, BATCH)
                 if not ids:
                     break
-                embedded += await self.indexing.embed_missing(project_id, model, ids)
-                await self.indexing.publish(project_id, model, ids)
+                async for piece in self.indexing.pieces(project_id, ids):
+                    embedded += await self.indexing.embed_missing(project_id, model, piece)
+                    await self.indexing.publish(project_id, model, piece)
         return embedded
 
     async def _stored(self) -> Sequence[StoredModel]:

@@ -34,9 +34,10 @@ class Index:
             if fresh:
                 await self.vectors.drop(model.model)
             for project_id in projects:
-                async for ids in self.fsck.pages(project_id):
-                    await self.indexing.publish(project_id, model, ids)
-                    done += len(ids)
+                async for page in self.fsck.pages(project_id):
+                    async for ids in self.indexing.pieces(project_id, page):
+                        await self.indexing.publish(project_id, model, ids)
+                        done += len(ids)
                     await progress(done, max(total, done), f"index of {model.model.name}")
             await self.fsck.check_points(model, report)
         for project_id in projects:

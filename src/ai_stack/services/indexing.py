@@ -21,7 +21,7 @@ from ai_stack.database import Database, changes, chunks
 from ai_stack.database.chunks import NewChunk, State
 from ai_stack.database.documents import Lease
 from ai_stack.database.embedding_models import StoredModel
-from ai_stack.errors import AIStackError, Unavailable
+from ai_stack.errors import AIStackError, StorageFull, TooBusy, Unavailable
 from ai_stack.models.documents import Metadata
 from ai_stack.services.chunking import Spans, chunk, headed
 from ai_stack.services.embedding import Array, Models, budget, halved, normalised
@@ -29,9 +29,10 @@ from ai_stack.vectors import Point, Vectors
 
 LEASE_S = 30.0
 BATCH = 64
-PIECE_BYTES = 256 << 10
+PIECE_BYTES, PIECE_DOCUMENTS = 256 << 10, 200
 MAX_TRIES = 8
 LONGEST_DELAY_S = 60.0
+PASSING = (Unavailable, TooBusy, StorageFull)
 
 log = logging.getLogger(__name__)
 
@@ -68,18 +69,28 @@ class Indexing:
 
     async def _apply(self, project_id: UUID, leases: Sequence[Lease]) -> None:
         async with self._kept(project_id, leases):
-            async for piece in self._pieces(project_id, leases):
-                await self._attempt(project_id, piece)
+            by_id = {lease.document_id: lease for lease in leases}
+            async for piece in self.pieces(project_id, [*by_id]):
+                await self._attempt(project_id, [by_id[id] for id in piece])
 
     async def _attempt(self, project_id: UUID, leases: Sequence[Lease]) -> None:
         try:
             await self._follow(project_id, leases)
+        except PASSING as error:
+            await self._postpone(project_id, leases, error)
         except AIStackError as error:
-            if len(leases) > 1 and not isinstance(error, Unavailable):
-                for lease in leases:  # one document's fault is not the others'
-                    await self._attempt(project_id, [lease])
-            else:
-                await self._postpone(project_id, leases, error)
+            await self._part(project_id, leases, error)
+        except Exception:
+            log.exception("indexing of %d documents failed unexpectedly", len(leases))
+            await self._part(project_id, leases, AIStackError())
+
+    async def _part(self, project_id: UUID, leases: Sequence[Lease], error: AIStackError) -> None:
+        """One document's fault is not the others', which are followed each alone."""
+        if len(leases) == 1:
+            await self._postpone(project_id, leases, error)
+            return
+        for lease in leases:
+            await self._attempt(project_id, [lease])
 
     @asynccontextmanager
     async def _kept(self, project_id: UUID, leases: Sequence[Lease]) -> AsyncIterator[None]:
@@ -89,6 +100,7 @@ class Indexing:
             yield
         finally:
             keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
 
     async def _keep(self, project_id: UUID, leases: Sequence[Lease]) -> None:
         while True:
@@ -96,23 +108,21 @@ class Indexing:
             try:
                 async with self.database.transaction(project_id) as tx:
                     await changes.extend(tx, leases, LEASE_S)
-            except Unavailable:
+            except AIStackError:
                 log.warning("leases could not be extended; the changes may be followed twice")
 
-    async def _pieces(
-        self, project_id: UUID, leases: Sequence[Lease]
-    ) -> AsyncIterator[Sequence[Lease]]:
-        """The changes in pieces of bounded content, so that memory does not follow the batch."""
+    async def pieces(self, project_id: UUID, ids: Sequence[UUID]) -> AsyncIterator[Sequence[UUID]]:
+        """Documents in pieces of bounded content, so that memory does not follow their number."""
         async with self.database.transaction(project_id) as tx:
-            sizes = await chunks.sizes(tx, [lease.document_id for lease in leases])
-        piece: list[Lease] = []
+            sizes = await chunks.sizes(tx, ids)
+        piece: list[UUID] = []
         held = 0
-        for lease in leases:
-            size = sizes.get(lease.document_id, 0)
-            if piece and held + size > PIECE_BYTES:
+        for id in ids:
+            size = sizes.get(id, 0)
+            if piece and (held + size > PIECE_BYTES or len(piece) == PIECE_DOCUMENTS):
                 yield piece
                 piece, held = [], 0
-            piece.append(lease)
+            piece.append(id)
             held += size
         if piece:
             yield piece
@@ -121,7 +131,7 @@ class Indexing:
         self, project_id: UUID, leases: Sequence[Lease], error: AIStackError
     ) -> None:
         tries = max(lease.tries for lease in leases)
-        passing = isinstance(error, Unavailable)
+        passing = isinstance(error, PASSING)
         final = not passing and (error.status < 500 or tries >= MAX_TRIES)
         delay = min(2.0 ** min(tries, 10), LONGEST_DELAY_S) if not passing else min(tries, 5)
         log.warning("indexing of %d documents failed: %s", len(leases), error.message)

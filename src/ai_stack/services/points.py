@@ -65,8 +65,8 @@ class Points:
             await self._publish(model, project_id, ids)
 
     async def _publish(self, model: StoredModel, project_id: UUID, ids: Sequence[UUID]) -> None:
-        for start in range(0, len(ids), PAGE // 10):
-            await self.indexing.publish(project_id, model, ids[start : start + PAGE // 10])
+        async for piece in self.indexing.pieces(project_id, ids):
+            await self.indexing.publish(project_id, model, piece)
 
     async def _embeddings(self) -> int:
         total = 0
