@@ -118,6 +118,8 @@ async def test_only_files_of_the_folder_are_followed(folder: Folder, tmp_path: P
     (folder.root / "leak.md").symlink_to(tmp_path / "secret.md")
     (folder.root / "out").symlink_to(tmp_path)
     (folder.root / "loop").symlink_to(folder.root)
+    (folder.root / "round.md").symlink_to("robin.md")
+    (folder.root / "robin.md").symlink_to("round.md")
     (folder.root / "inside.md").symlink_to(folder.write("real.md", "# Real\n"))
     os.mkfifo(folder.root / "pipe.md")
     for name in (".hidden.md", "draft.md~", "load.part", ".git/config.md", "~$office.docx"):

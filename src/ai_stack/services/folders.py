@@ -77,7 +77,7 @@ def _found(root: Path, entry: os.DirEntry[str]) -> Found | None:
         if entry.is_symlink() and not place.resolve().is_relative_to(root.resolve()):
             return None
         status = entry.stat()
-    except OSError:
+    except (OSError, RuntimeError):  # links in a circle are a RuntimeError before Python 3.13
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
