@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ai_stack import __version__
 from ai_stack.rest import create_router, problems
@@ -15,6 +16,35 @@ from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
 GRACE_S = 30
+HEAD_BYTES = 64 << 10
+
+
+class Connection(HttpToolsProtocol):
+    """One connection; bounds what uvicorn keeps of a request beside its body.
+
+    A request line, headers or trailers without end would else fill the memory. The bytes are
+    counted from one sign of a request's progress to the next.
+    """
+
+    head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.head_bytes += len(data)
+        super().data_received(data)
+        if self.head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of this request is too large.")
+
+    def on_headers_complete(self) -> None:
+        self.head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.head_bytes = 0
+        super().on_message_complete()
 
 
 def create_app(settings: Settings, stack: Stack | None = None) -> FastAPI:
@@ -56,7 +86,7 @@ def _config(settings: Settings, app: FastAPI) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=Connection,
         ws="none",
         access_log=False,
         log_level=settings.log_level,

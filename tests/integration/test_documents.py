@@ -152,6 +152,7 @@ async def test_a_given_vector_stands_for_the_document(stack: Stack) -> None:
         NewDocument("x", {"a": float("nan")}),
         NewDocument("x", vector=[0.0]),
         NewDocument("x", vector=[float("inf")]),
+        NewDocument("x", vector=[1e-30]),
         NewDocument("x", key=""),
     ],
 )
@@ -160,6 +161,19 @@ async def test_what_cannot_be_stored_is_refused_before_anything_is(
 ) -> None:
     with pytest.raises(InvalidRequest):
         await stack.documents.add(ME, [NewDocument("Fine."), new])
+
+
+async def test_an_id_of_ours_is_nobodys_key(stack: Stack) -> None:
+    made = (await stack.documents.add(ME, [NewDocument("Reached by our id.")])).documents[0]
+    with pytest.raises(AlreadyExists):
+        await stack.documents.add(ME, [NewDocument("In its way.", key=made.id)])
+    assert (await stack.documents.get(ME, made.id)).content == "Reached by our id."
+
+
+async def test_metadata_may_quote_an_escape(stack: Stack) -> None:
+    quoted = NewDocument("About escapes.", {"code": "\\u0000", "path": "a\\\\u0000"})
+    made = (await stack.documents.add(ME, [quoted])).documents[0]
+    assert made.metadata == quoted.metadata
 
 
 async def test_without_waiting_the_worker_follows(stack: Stack, database: Database) -> None:

@@ -151,10 +151,20 @@ async def test_what_is_refused(client: httpx.AsyncClient, idle_stack: Stack) -> 
         "bad metadata": await client.post(
             "/documents/import", files=[md("m.md", "# M\n")], data={"metadata": "[1]"}
         ),
+        "deep metadata": await client.post(
+            "/documents/import",
+            files=[md("m.md", "# M\n")],
+            data={"metadata": '{"a":' * 300 + "1" + "}" * 300},
+        ),
         "unknown field": await client.post(
             "/documents/import", files=[md("m.md", "# M\n")], data={"colour": "red"}
         ),
         "not a URL": await client.post("/documents/import", json={"url": "file:///etc/passwd"}),
+        "deep metadata of a URL": await client.post(
+            "/documents/import",
+            content='{"url": "http://x.example/", "metadata": ' + '{"a":' * 300 + "1" + "}" * 301,
+            headers={"Content-Type": "application/json"},
+        ),
         "private": await client.post("/documents/import", json={"url": "http://127.0.0.1:9/"}),
     }
     codes = {name: answer.status_code for name, answer in refused.items()}
@@ -225,14 +235,15 @@ async def test_lines_that_are_no_documents_are_told(
         "created_at": "2024-01-02T03:04:05Z",
         "updated_at": "2024-01-02T03:04:05Z",
     }
-    lines = [good, {**good, "id": "naive", "created_at": "2024-01-02"}, {"id": 1}]
+    early = {**good, "id": "early", "created_at": "0001-01-01T00:00:00+23:59"}
+    lines = [good, {**good, "id": "naive", "created_at": "2024-01-02"}, {"id": 1}, early]
     body = b"\n".join(orjson.dumps(line) for line in lines)
     answer = await client.post(
         "/documents/import?wait=true", files=[("files", ("x.jsonl", body, "")), md("y.md", "# Y")]
     )
     file = (await files_of(client, answer.json()))[0]
     assert file["state"] == "failed"
-    assert "2 lines" in file["error"]
+    assert "3 lines" in file["error"]
     assert "line 2" in file["error"]
     assert (await client.get("/documents/line")).json()["created_at"].startswith("2024-01-02")
 

@@ -3,18 +3,20 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 import pytest
 import uvicorn
 
-from ai_stack.server import create_app
+from ai_stack.server import HEAD_BYTES, Connection, create_app
 from ai_stack.settings import Settings
 
 
 @pytest.fixture(scope="module")
 async def client(memory_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    config = uvicorn.Config(create_app(memory_settings), port=0, log_level="warning")
+    app = create_app(memory_settings)
+    config = uvicorn.Config(app, port=0, log_level="warning", http=Connection)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -110,6 +112,11 @@ async def test_lists_filter_search_and_page(client: httpx.AsyncClient) -> None:
     assert len(words) == 5
 
 
+def nested(levels: int) -> bytes:
+    """A document whose metadata nests so deep."""
+    return b'{"content": "x", "metadata": ' + b'{"a":' * levels + b"1" + b"}" * (levels + 1)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
@@ -122,6 +129,12 @@ async def test_lists_filter_search_and_page(client: httpx.AsyncClient) -> None:
         ("POST", "/documents", b'{"content": ""}', 422, "invalid_request"),
         ("POST", "/documents", b'{"content": "a\\u0000"}', 422, "invalid_request"),
         ("POST", "/documents", b'{"content": "x", "vector": [NaN]}', 422, "invalid_request"),
+        ("POST", "/documents", nested(70), 422, "invalid_request"),
+        ("POST", "/documents", nested(252), 422, "invalid_request"),
+        ("POST", "/documents", nested(900), 422, "invalid_request"),
+        ("PATCH", "/documents/x", nested(900), 422, "invalid_request"),
+        ("GET", "/runs?kind=%00", None, 422, "invalid_request"),
+        ("POST", "/embeddings/models/migrate", b'{"model": "\\u0000"}', 422, "invalid_request"),
         ("GET", "/documents?filter=no", None, 422, "invalid_filter"),
         ("GET", "/documents?cursor=no", None, 422, "invalid_cursor"),
         ("GET", "/documents?limit=0", None, 422, "invalid_request"),
@@ -152,8 +165,49 @@ async def test_a_giant_body_is_cut_off_as_it_comes(
         for _ in range(memory_settings.request_max_bytes // (1 << 20) + 8):
             yield b"x" * (1 << 20)
 
-    answer = await client.post("/documents", content=endless())
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    json_type = {"Content-Type": "application/json"}
+    for method, path in (("POST", "/documents"), ("PUT", "/documents/import")):
+        answer = await client.request(method, path, content=endless(), headers=json_type)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("head", "endless"),
+    [
+        (b"GET /", b"x"),
+        (b"GET / HTTP/1.1\r\nX: ", b"x"),
+        (b"GET / HTTP/1.1\r\n", b"A: b\r\n"),
+        (b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n"),
+        (b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    ],
+    ids=["request line", "header", "headers", "trailers", "chunk's extension"],
+)
+async def test_an_endless_head_is_cut_off(
+    client: httpx.AsyncClient, head: bytes, endless: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+    writer.write(head)
+    async with asyncio.timeout(10):
+        with suppress(ConnectionError):
+            for _ in range(100):
+                writer.write(endless * (HEAD_BYTES // len(endless)))
+                await writer.drain()
+            await reader.read()
+        assert writer.is_closing() or reader.at_eof()
+    writer.close()
+
+
+async def test_a_long_head_and_a_body_in_pieces_pass(client: httpx.AsyncClient) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"content": "'
+        for _ in range(200):
+            yield b"word " * 1000
+        yield b'"}'
+
+    headers = {"X-Long": "x" * 40_000, "Content-Type": "application/json"}
+    for _ in range(3):
+        made = await client.post("/documents?wait=false", content=pieces(), headers=headers)
+        assert made.status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -164,14 +218,22 @@ async def test_a_giant_body_is_cut_off_as_it_comes(
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Host": "127.0.0.1.evil.example"},
+        [("Origin", "http://127.0.0.1"), ("Origin", "http://evil.example")],
     ],
 )
 async def test_other_names_and_origins_are_refused(
-    client: httpx.AsyncClient, headers: dict[str, str]
+    client: httpx.AsyncClient, headers: dict[str, str] | list[tuple[str, str]]
 ) -> None:
     refused = await client.get("/health", headers=headers)
     assert refused.status_code == 421
     assert refused.json()["request_id"] == refused.headers["x-request-id"]
+
+
+async def test_a_request_has_one_host(client: httpx.AsyncClient) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+    writer.write(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"421"
+    writer.close()
 
 
 async def test_the_description_lists_the_routes(client: httpx.AsyncClient) -> None:

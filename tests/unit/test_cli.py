@@ -196,6 +196,7 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path) -> None:
         _save(broken(), file)
     assert list(file.parent.iterdir()) == []
     assert _save([b"1\n2", b"\n"], file) == 2
+    assert file.stat().st_mode & 0o77 == 0
     assert file.read_bytes() == b"1\n2\n"
     (tmp_path / "taken").write_text("")
     with pytest.raises(StackError, match="cannot be written"):

@@ -98,6 +98,13 @@ def test_a_new_folder_is_marked_and_then_known(tmp_path: Path):
     folder.check_layout(tmp_path)
 
 
+def test_no_other_user_reads_what_the_folder_holds(tmp_path: Path):
+    folder.fill(tmp_path, Account(os.getuid(), os.getgid(), "own", "own"))
+    assert {f.name: f.stat().st_mode & 0o77 for f in tmp_path.iterdir()} == dict.fromkeys(
+        (*folder.OWNED, *folder.SHARED, "logs"), 0
+    )
+
+
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path):
     (tmp_path / "postgres").mkdir()
     other = Account(os.getuid() + 4321, 1, "other", "other", (1, 1, []))

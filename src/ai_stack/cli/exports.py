@@ -56,7 +56,7 @@ def _save(body: Iterable[bytes], file: Path) -> int:
     part = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as sink:
+        with _private(part) as sink:
             count = _copy(body, sink)
             sink.flush()
             os.fsync(sink.fileno())
@@ -67,6 +67,11 @@ def _save(body: Iterable[bytes], file: Path) -> int:
         with suppress(OSError):
             part.unlink()
     return count
+
+
+def _private(file: Path) -> BinaryIO:
+    """Open a file for writing that no other user of the machine can read."""
+    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def _copy(body: Iterable[bytes], sink: BinaryIO) -> int:

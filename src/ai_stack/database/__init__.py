@@ -201,6 +201,7 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=CHECKOUT_S,
         pool_use_lifo=True,
+        hide_parameters=True,  # they are documents, and errors go to the log
         json_deserializer=orjson.loads,
         connect_args={"options": f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"},
     )

@@ -73,6 +73,7 @@ def _row(id: UUID, document: NewDocument) -> dict[str, object]:
 
 
 async def _insert_keys(tx: Transaction, keyed: Sequence[tuple[UUID, str, str | None]]) -> None:
+    await _check_free(tx, [key for _, key, _ in keyed])
     try:
         await tx.execute(
             "INSERT INTO document_keys (document_id, key, source_hash)"
@@ -89,6 +90,20 @@ async def _insert_keys(tx: Transaction, keyed: Sequence[tuple[UUID, str, str | N
         if isinstance(error.orig, UniqueViolation):
             raise AlreadyExists("A document with this id exists in this project.") from error
         raise
+
+
+async def _check_free(tx: Transaction, keys: Sequence[str]) -> None:
+    """Refuse a key that is one of our ids: its document could be reached no more."""
+    ids = [id for key in keys if (id := as_uuid(key)) is not None]
+    if ids and await tx.rows("SELECT 1 FROM documents WHERE id = ANY (%(ids)s)", {"ids": ids}):
+        raise AlreadyExists("A document with this id exists in this project.")
+
+
+def as_uuid(key: str) -> UUID | None:
+    try:
+        return UUID(key)
+    except ValueError:
+        return None
 
 
 async def mark_dirty(tx: Transaction, ids: Collection[UUID], lease_s: float = 0) -> list[Lease]:
@@ -121,10 +136,7 @@ async def _resolve(tx: Transaction, id: str) -> UUID | None:
     row = await tx.row("SELECT document_id FROM document_keys WHERE key = %(id)s", {"id": id})
     if row is not None:
         return UUID(str(row[0]))
-    try:
-        return UUID(id)
-    except ValueError:
-        return None
+    return as_uuid(id)
 
 
 async def fetch(tx: Transaction, ids: Collection[UUID], *, lock: bool = False) -> list[Document]:

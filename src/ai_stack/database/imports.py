@@ -69,7 +69,7 @@ async def _present(tx: Transaction, keys: Sequence[str]) -> dict[str, UUID]:
         " LEFT JOIN document_keys k ON k.key = n.key"
         " LEFT JOIN documents d ON d.id = n.id"
         " WHERE coalesce(k.document_id, d.id) IS NOT NULL",
-        {"keys": list(keys), "ids": [_uuid(key) for key in keys]},
+        {"keys": list(keys), "ids": [rows.as_uuid(key) for key in keys]},
     )
     return {row[0]: row[1] for row in found}
 
@@ -166,13 +166,6 @@ async def behind(
         {"first": first, "last": last, "run": run_id},
     )
     return (0, 0, None) if row is None else (row[0], row[1], row[2])
-
-
-def _uuid(key: str) -> UUID | None:
-    try:
-        return UUID(key)
-    except ValueError:
-        return None
 
 
 def _text(vector: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ class ModelBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(min_length=1, max_length=300)
+    model: str = Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f]*$")
 
 
 class MigrateBody(ModelBody):

@@ -16,7 +16,7 @@ from ai_stack.models.identifiers import uuid7
 from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-STREAMED = ("/documents/import",)
+STREAMED = (("POST", "/documents/import"),)
 TOGETHER = 8  # bodies of the largest size that are held at the same time
 
 
@@ -39,7 +39,7 @@ class Gate:
             refusal = problem(request_id, 421, "unknown_host", "This gateway has another name.")
             await refusal(scope, receive, send)
             return
-        if scope["path"] in STREAMED:
+        if (scope["method"], scope["path"]) in STREAMED:
             await self.app(scope, receive, send)
             return
         body = Body(self, headers, receive)
@@ -49,9 +49,9 @@ class Gate:
             self.held_bytes -= body.taken_bytes
 
     def _is_known(self, headers: Headers) -> bool:
-        host = _name(headers.get("host", ""))
-        origin = headers.get("origin")
-        return host in self.hosts and (origin is None or _origin_name(origin) in self.hosts)
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        names = {*map(_name, hosts), *map(_origin_name, origins)}
+        return len(hosts) == 1 and names <= self.hosts
 
 
 class Body:
@@ -89,7 +89,7 @@ def _identified(send: Send, request_id: str) -> Send:
 
 def _name(host: str) -> str:
     name, _, port = host.rpartition(":")
-    return (name if name and port.isdigit() else host).lower()
+    return (name if name and port.isdecimal() and port.isascii() else host).lower()
 
 
 def _origin_name(origin: str) -> str:

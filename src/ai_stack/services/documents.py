@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ POLL_S = 0.05
 MAX_CONTENT = 32 << 20
 MAX_BATCH = 1000
 MAX_METADATA = 1 << 20
+MAX_NESTING = 64  # orjson writes 254 levels, and answers add some of their own
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it, and not after a backslash
 PAGE_LIMIT = 1000
 FOLLOWED_HERE = 1 << 20
 
@@ -138,6 +141,7 @@ class Documents:
         unknown = set(change) - {"content", "metadata"}
         if unknown:
             raise InvalidRequest(f"These cannot be changed: {', '.join(sorted(unknown))}.")
+        _check_nesting(change, "The change")
 
         def merged(document: Document) -> NewDocument:
             both: JSON = {"content": document.content, "metadata": document.metadata}
@@ -299,20 +303,34 @@ def _check_one(document: NewDocument, name: str) -> None:
     _require_storable(document.key or "", name)
     if document.key is not None and not 1 <= len(document.key) <= 1024:
         raise InvalidRequest(f"{name}: an id has 1 to 1024 characters.")
-    _check_metadata(document.metadata, name)
+    check_metadata(document.metadata, name)
     if document.vector is not None:
         _check_vector(document.vector, name)
 
 
-def _check_metadata(metadata: Metadata, name: str) -> None:
+def check_metadata(metadata: Metadata, name: str) -> None:
+    """Raise InvalidRequest or TooLarge for metadata that cannot be stored."""
+    _check_nesting(metadata, name)
     try:
         text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise InvalidRequest(f"{name}: its metadata cannot be stored as JSON.") from error
     if len(text) > MAX_METADATA:
         raise TooLarge(f"{name}: its metadata is larger than {MAX_METADATA} bytes.")
-    if b"\\u0000" in text:
+    if NUL.search(text):
         raise InvalidRequest(f"{name}: its metadata has a NUL character, which cannot be stored.")
+
+
+def _check_nesting(value: JSON, name: str) -> None:
+    if _is_deeper(value, MAX_NESTING):
+        raise InvalidRequest(f"{name}: its metadata nests deeper than {MAX_NESTING} levels.")
+
+
+def _is_deeper(value: JSON, levels: int) -> bool:
+    if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
+        return False
+    inner = value.values() if isinstance(value, Mapping) else value
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)
 
 
 def _check_vector(vector: Sequence[float], name: str) -> None:
@@ -321,6 +339,8 @@ def _check_vector(vector: Sequence[float], name: str) -> None:
         raise InvalidRequest(f"{name}: a vector has 1 to 4000 finite numbers, not all of them 0.")
     if np.abs(numbers).max() > 65504:
         raise InvalidRequest(f"{name}: a vector's numbers lie within ±65504.")
+    if not numbers.astype(np.float16).any():  # as which they are stored
+        raise InvalidRequest(f"{name}: a vector's numbers are not all nearer to 0 than 6e-8.")
 
 
 def _require_storable(text: str, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -96,7 +96,7 @@ def from_line(line: bytes) -> NewDocument:
             created_at=_time(value["created_at"]),
             updated_at=_time(value["updated_at"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest("It is not a line of an export.") from error
 
 
@@ -116,7 +116,7 @@ def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError("no time zone")
-    return time
+    return time.astimezone(UTC)  # OverflowError outside the years 1 to 9999, which PostgreSQL has
 
 
 def _typed(value: object, kind: type[T]) -> T:

@@ -116,6 +116,8 @@ class Runs:
     ) -> RunPage:
         """Runs, newest first."""
         _check_limit(limit)
+        if kind is not None and "\x00" in kind:
+            raise InvalidRequest("There is no such kind of run.")
         before = None if cursor is None else _position(cursor)
         async with self.database.transaction(principal.project_id) as tx:
             found = await rows.page(tx, before=before, limit=limit + 1, kind=kind)

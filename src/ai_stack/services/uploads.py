@@ -20,6 +20,7 @@ from ai_stack.errors import InvalidRequest, TooLarge
 from ai_stack.models.documents import JSON
 from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
+from ai_stack.services.documents import check_metadata
 from ai_stack.services.downloads import check_url
 from ai_stack.services.runs import Runs
 
@@ -105,6 +106,7 @@ class Uploads:
         """Queue a run that fetches a URL and imports what it answers; InvalidRequest for others
         than http and https."""
         address = check_url(url, allow_private=self.allow_private_urls)
+        check_metadata(metadata or {}, "The import")
         input = _input(prefix.encode(), orjson.dumps(metadata or {})) | {"url": url}
         name = path_of(address.path.rpartition("/")[2]) or f"{address.host}.html"
         async with self.database.transaction(principal.project_id) as tx:
@@ -269,8 +271,9 @@ def _input(prefix: bytes, metadata: bytes) -> dict[str, JSON]:
         given = orjson.loads(metadata or b"{}")
     except (UnicodeDecodeError, orjson.JSONDecodeError) as error:
         raise InvalidRequest("prefix is text, and metadata a JSON object.") from error
-    if not isinstance(given, dict) or b"\\u0000" in orjson.dumps(given):
-        raise InvalidRequest("metadata must be a JSON object without NUL characters.")
+    if not isinstance(given, dict):
+        raise InvalidRequest("metadata must be a JSON object.")
+    check_metadata(given, "The import")
     if len(text) > MAX_PREFIX or any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
         raise InvalidRequest(f"prefix has at most {MAX_PREFIX} characters, all of them printable.")
     return {"prefix": text, "metadata": given}

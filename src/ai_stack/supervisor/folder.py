@@ -161,10 +161,10 @@ def _unbindable(host: str, port: int, error: OSError) -> str:
 def fill(data: Path, account: Account) -> None:
     """Create the subfolders; the parts own theirs, the supervisor owns the logs."""
     _check_owner(data, account)
-    (data / "logs").mkdir(exist_ok=True)
+    (data / "logs").mkdir(mode=0o700, exist_ok=True)
     for name in (*OWNED, *SHARED):
         folder = data / name
-        folder.mkdir(mode=0o700 if name in OWNED else 0o755, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         deep = name in OWNED and folder.stat().st_uid != account.uid
         account.give(folder, deep=deep)
 
