@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from ai_stack.errors import AIStackError, Unavailable
+from ai_stack.errors import AIStackError, TooLarge, Unavailable
 
 Handler = Callable[[Mapping[str, Any], bytes], Awaitable[tuple[Mapping[str, Any], bytes]]]
 
@@ -45,7 +45,8 @@ class Channel:
         """The answer's header and body.
 
         Raises Unavailable when the child does not answer in time, TooBusy when it says that
-        its queue is full, and AIStackError with the child's own message otherwise.
+        its queue is full, TooLarge for what no frame can carry, and AIStackError with the
+        child's own message otherwise.
         """
         try:
             async with asyncio.timeout(self.timeout_s if timeout_s is None else timeout_s):
@@ -56,11 +57,12 @@ class Channel:
     async def _exchange(
         self, header: dict[str, object], body: bytes
     ) -> tuple[dict[str, Any], bytes]:
-        writer = await self._connected()
         number = next(self._ids)
+        frame = _encode({**header, "id": number}, body)
+        writer = await self._connected()
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            writer.writelines(_encode({**header, "id": number}, body))
+            writer.writelines(frame)
             await writer.drain()
             reply, data = await answer
         except asyncio.CancelledError:
@@ -85,7 +87,7 @@ class Channel:
                 waiting = self._waiting.get(header["id"])
                 if waiting is not None and not waiting.done():
                     waiting.set_result((header, body))
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
             self._fail(error)
         finally:
             writer.close()
@@ -152,21 +154,26 @@ class ChannelServer:
     async def _answer(
         self, header: dict[str, Any], body: bytes, writer: asyncio.StreamWriter
     ) -> None:
+        number = header["id"]
         try:
             reply, data = await self.handlers[header["method"]](header, body)
+            frame = _encode({**reply, "id": number}, data)
         except AIStackError as error:
-            reply = {"error": error.message, "code": error.code, "fields": error.fields}
-            data = b""
+            refusal = {"error": error.message, "code": error.code, "fields": error.fields}
+            frame = _encode({**refusal, "id": number}, b"")
         except Exception:
             log.exception("a call failed")
-            reply, data = {"error": "", "code": AIStackError.code}, b""
+            frame = _encode({"error": "", "code": AIStackError.code, "id": number}, b"")
         with suppress(OSError):
-            writer.writelines(_encode({**reply, "id": header["id"]}, data))
+            writer.writelines(frame)
             await writer.drain()
 
 
 def _encode(header: Mapping[str, object], body: bytes) -> tuple[bytes, bytes, bytes]:
+    """A frame; TooLarge here, since there its reader would hang up on all calls."""
     encoded = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
+    if len(encoded) > MAX_HEADER or len(body) > MAX_BODY:
+        raise TooLarge("This is more than a process of the stack takes at once.")
     return FRAME.pack(len(encoded), len(body)), encoded, body
 
 

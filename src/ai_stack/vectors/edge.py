@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from ai_stack.channel import Channel
-from ai_stack.errors import SettingsError, Unavailable, VectorsUnavailable
+from ai_stack.errors import SettingsError, TooLarge, Unavailable, VectorsUnavailable
 from ai_stack.models.embedding import EmbeddingModel
 from ai_stack.models.search import Hit
-from ai_stack.vectors import Point, VectorQuery, unit_rows
+from ai_stack.vectors import Point, Rows, VectorQuery, unit_rows
 from ai_stack.vectors.qdrant_filters import Conditions, compile_filter, payload
 
 BATCH, PAGE = 500, 1000
@@ -28,16 +28,26 @@ class EdgeVectors:
     async def upsert(self, model: EmbeddingModel, points: Sequence[Point]) -> None:
         rows = unit_rows([p.vector for p in points], model)
         for i in range(0, len(points), BATCH):
-            batch = points[i : i + BATCH]
+            await self._upsert(model, points[i : i + BATCH], rows[i : i + BATCH])
+
+    async def _upsert(self, model: EmbeddingModel, points: Sequence[Point], rows: Rows) -> None:
+        """Write a batch, in halves when its metadata is too much for one call."""
+        try:
             await self._call(
                 "upsert",
                 model,
-                rows[i : i + BATCH].tobytes(),
+                rows.tobytes(),
                 WRITE_S,
                 dimensions=model.dimensions,
-                ids=[p.chunk_id for p in batch],
-                payloads=[_payload(p) for p in batch],
+                ids=[p.chunk_id for p in points],
+                payloads=[_payload(p) for p in points],
             )
+        except TooLarge:
+            if len(points) == 1:
+                raise
+            half = len(points) // 2
+            await self._upsert(model, points[:half], rows[:half])
+            await self._upsert(model, points[half:], rows[half:])
 
     async def delete(
         self,
