@@ -55,7 +55,7 @@ class Database:
         self.disk = disk
         # The project that each connection of the pool shows: a search in the same one as the
         # last saves a round trip. Nothing else sets it on these connections.
-        self._projects = WeakKeyDictionary[psycopg.AsyncConnection[TupleRow], UUID]()
+        self._projects = WeakKeyDictionary[psycopg.AsyncConnection[TupleRow], UUID | None]()
 
     @asynccontextmanager
     async def transaction(self, project_id: UUID | None) -> AsyncIterator["Transaction"]:
@@ -73,7 +73,7 @@ class Database:
                 await connection.commit()
 
     async def read(
-        self, project_id: UUID, sql: str, parameters: dict[str, object]
+        self, project_id: UUID | None, sql: str, parameters: dict[str, object]
     ) -> list[TupleRow]:
         """One query on a project's rows, in one round trip on a connection of the hot paths."""
         with translated():
@@ -84,12 +84,12 @@ class Database:
                 return await self._read(project_id, sql, parameters)
 
     async def _read(
-        self, project_id: UUID, sql: str, parameters: dict[str, object]
+        self, project_id: UUID | None, sql: str, parameters: dict[str, object]
     ) -> list[TupleRow]:
         async with self.pool.connection() as connection:
-            if self._projects.get(connection) != project_id:
+            if connection not in self._projects or self._projects[connection] != project_id:
                 self._projects.pop(connection, None)
-                await connection.execute(KEEP_PROJECT, {"project": str(project_id)})
+                await connection.execute(KEEP_PROJECT, {"project": str(project_id or "")})
                 self._projects[connection] = project_id
             return await (await connection.execute(sql, parameters)).fetchall()
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from ai_stack.database import Transaction
+from ai_stack.database import Database, Record, Transaction
 from ai_stack.models.embedding import EmbeddingModel
 
 ModelState = Literal["building", "active", "previous", "retired"]
@@ -20,19 +20,21 @@ class StoredModel:
     model: EmbeddingModel
 
 
+IN_USE = "SELECT id, state, description FROM models WHERE state <> 'retired' ORDER BY id"
+
+
 async def stored(tx: Transaction) -> list[StoredModel]:
     """The models in use, oldest first."""
-    return await _where(tx, "state <> 'retired'")
+    return [_from_row(row) for row in await tx.rows(IN_USE)]
 
 
-async def retired(tx: Transaction) -> list[StoredModel]:
-    """The models that nobody uses any more, whose vectors are still there."""
-    return await _where(tx, "state = 'retired'")
+async def known(database: Database) -> list[StoredModel]:
+    """The same for a search, which does not wait for a unit of work."""
+    return [_from_row(row) for row in await database.read(None, IN_USE, {})]
 
 
-async def _where(tx: Transaction, condition: str) -> list[StoredModel]:
-    rows = await tx.rows(f"SELECT id, state, description FROM models WHERE {condition} ORDER BY id")
-    return [StoredModel(r[0], r[1], EmbeddingModel(**r[2])) for r in rows]
+def _from_row(row: Record) -> StoredModel:
+    return StoredModel(row[0], row[1], EmbeddingModel(**row[2]))
 
 
 async def add(tx: Transaction, model: EmbeddingModel, state: ModelState) -> int:

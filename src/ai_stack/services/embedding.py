@@ -46,9 +46,14 @@ class Models:
     async def stored(self) -> Sequence[StoredModel]:
         """The models in use, the active one among them."""
         now = asyncio.get_running_loop().time()
-        if now - self._read_at > REFRESH_S:
-            async with self.database.transaction(None) as tx:
-                self._stored, self._read_at = await rows.stored(tx), now
+        if self._stored and now - self._read_at <= REFRESH_S:
+            return self._stored
+        before, self._read_at = self._read_at, now  # meanwhile others go on with what is known
+        try:
+            self._stored = await rows.known(self.database)
+        except BaseException:
+            self._read_at = before
+            raise
         return self._stored
 
     def forget(self) -> None:
