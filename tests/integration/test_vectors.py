@@ -7,13 +7,15 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 import vectors as made
 from ai_stack.errors import VectorsUnavailable
 from ai_stack.models.filters import parse_filter
-from ai_stack.vectors import VectorQuery, Vectors, open_vectors
+from ai_stack.vectors import Point, VectorQuery, Vectors, open_vectors
+from ai_stack.vectors.edge_child import EdgeEngine
 
 PROJECT = uuid.uuid4()
 
@@ -158,3 +160,44 @@ async def test_leaves_in_order_when_asked(engine: made.Engine, vectors: Vectors)
     assert await engine.stop() == 0
     await engine.start()
     assert await _count(vectors, model) == 100
+
+
+def _upsert(points: list[Point]) -> tuple[dict[str, object], bytes]:
+    """An upsert as the channel hands it to the engine."""
+    payloads = [{"p": str(p.project_id), "d": str(p.document_id)} for p in points]
+    ids = [str(p.chunk_id) for p in points]
+    rows = np.asarray([p.vector for p in points], "<f4").tobytes()
+    return {"model": "m", "dimensions": 32, "ids": ids, "payloads": payloads}, rows
+
+
+async def _points(folder: Path) -> int:
+    """How many points an engine finds in its folder when it is started."""
+    engine = EdgeEngine(folder)
+    engine.open()
+    answer, _ = await engine.scan({"model": "m", "after": None, "limit": 10_000}, b"")
+    await engine.close()
+    return len(answer["points"])
+
+
+async def test_what_is_written_while_an_index_is_dropped_stays(tmp_path: Path) -> None:
+    engine = EdgeEngine(tmp_path)
+    engine.open()
+    await engine.upsert(*_upsert(made.points(made.rows(3000), PROJECT)))
+    dropping = asyncio.create_task(engine.drop({"model": "m"}, b""))
+    await asyncio.sleep(0)
+    await engine.upsert(*_upsert(made.points(made.rows(50), PROJECT)))
+    await dropping
+    await engine.close()
+    assert await _points(tmp_path) == 50
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+async def test_an_index_that_cannot_be_read_can_be_written_anew(tmp_path: Path) -> None:
+    for broken in (b"{", b'{"dimensions": 32}', b'{"shards": [], "fields": [], "colour": 1}'):
+        engine = EdgeEngine(tmp_path)
+        engine.open()
+        await engine.upsert(*_upsert(made.points(made.rows(10), PROJECT)))
+        await engine.close()
+        assert await _points(tmp_path) == 10
+        (tmp_path / "m" / "layout.json").write_bytes(broken)
+        assert await _points(tmp_path) == 0

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
+from uuid import uuid4
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from ai_stack.vectors.edge_shard import ShardQuery
 log = logging.getLogger("ai_stack.vectors")
 
 MAINTENANCE_S, RETRY_S = 1.0, 60.0
+DROPPED = ".dropped"
 Reply = tuple[Mapping[str, Any], bytes]
 
 
@@ -35,9 +37,16 @@ class EdgeEngine:
         self._upkeep: dict[str, asyncio.Task[None]] = {}
 
     def open(self) -> None:
+        """Open what is there; an index that cannot be read is set aside, since it is derived."""
         self.data.mkdir(parents=True, exist_ok=True)
+        for dropped in self.data.glob(f"*{DROPPED}"):
+            shutil.rmtree(dropped)
         for layout in sorted(self.data.glob("*/layout.json")):
-            self._keep(unquote(layout.parent.name), Collection.open(layout.parent))
+            try:
+                self._keep(unquote(layout.parent.name), Collection.open(layout.parent))
+            except (ValueError, TypeError, KeyError):
+                log.exception("%s cannot be read; run `ai-stack reindex`", layout)
+                layout.replace(layout.with_suffix(".broken"))
 
     async def close(self) -> None:
         for model in list(self._upkeep):
@@ -92,14 +101,17 @@ class EdgeEngine:
 
     async def drop(self, header: Mapping[str, Any], body: bytes) -> Reply:
         if header["model"] in self.collections:
+            # What is written from now on begins a new folder, which is none of ours.
+            folder = self._folder(header["model"])
+            aside = folder.rename(folder.with_name(f"{uuid4().hex}{DROPPED}"))
             await self._release(header["model"])
-            await asyncio.to_thread(shutil.rmtree, self._folder(header["model"]))
+            await asyncio.to_thread(shutil.rmtree, aside)
         return {}, b""
 
     def _collection(self, model: str, dimensions: int) -> Collection:
         if model not in self.collections:
             folder = self._folder(model)
-            shutil.rmtree(folder, ignore_errors=True)  # what a drop left when it was killed
+            shutil.rmtree(folder, ignore_errors=True)  # what could not be read
             self._keep(model, Collection.create(folder, dimensions))
         return self.collections[model]
 
