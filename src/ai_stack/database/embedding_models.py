@@ -20,17 +20,23 @@ class StoredModel:
     model: EmbeddingModel
 
 
-IN_USE = "SELECT id, state, description FROM models WHERE state <> 'retired' ORDER BY id"
+IN_STATE = "SELECT id, state, description FROM models WHERE state = ANY (%(states)s) ORDER BY id"
+IN_USE, RETIRED = {"states": ["building", "active", "previous"]}, {"states": ["retired"]}
 
 
 async def stored(tx: Transaction) -> list[StoredModel]:
     """The models in use, oldest first."""
-    return [_from_row(row) for row in await tx.rows(IN_USE)]
+    return [_from_row(row) for row in await tx.rows(IN_STATE, IN_USE)]
+
+
+async def retired(tx: Transaction) -> list[StoredModel]:
+    """The models that nobody uses any more, whose vectors are still there."""
+    return [_from_row(row) for row in await tx.rows(IN_STATE, RETIRED)]
 
 
 async def known(database: Database) -> list[StoredModel]:
     """The same for a search, which does not wait for a unit of work."""
-    return [_from_row(row) for row in await database.read(None, IN_USE, {})]
+    return [_from_row(row) for row in await database.read(None, IN_STATE, {**IN_USE})]
 
 
 def _from_row(row: Record) -> StoredModel:
