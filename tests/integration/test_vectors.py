@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import psycopg
 import pytest
 
 import vectors as made
+from ai_stack.database import Database
 from ai_stack.errors import VectorsUnavailable
 from ai_stack.models.filters import parse_filter
 from ai_stack.vectors import Point, VectorQuery, Vectors, open_vectors
 from ai_stack.vectors.edge_child import EdgeEngine
+from ai_stack.vectors.pgvector import KNOWN_S
 
 PROJECT = uuid.uuid4()
 
@@ -201,3 +204,25 @@ async def test_an_index_that_cannot_be_read_can_be_written_anew(tmp_path: Path) 
         assert await _points(tmp_path) == 10
         (tmp_path / "m" / "layout.json").write_bytes(broken)
         assert await _points(tmp_path) == 0
+
+
+async def test_another_process_finds_a_model_that_was_dropped_and_built_again(
+    database: Database, database_url: str
+) -> None:
+    model, points = made.model(), made.points(made.rows(5), PROJECT)
+    asked = VectorQuery(PROJECT, points[0].vector, 3)
+    async with (
+        open_vectors("pgvector:", database=database) as gateway,
+        open_vectors("pgvector:", database=database) as worker,
+    ):
+        with psycopg.connect(database_url, autocommit=True) as owner:
+            made.store(owner, model, points)
+            await worker.upsert(model, points)
+            assert len(await gateway.search(model, asked)) == 3
+            await worker.drop(model)
+            owner.execute("SELECT tenant.drop_model(id) FROM tenant.models")
+            made.store(owner, model, points)
+            await worker.upsert(model, points)
+        await asyncio.sleep(KNOWN_S)
+        assert len(await gateway.search(model, asked)) == 3
+        assert len(await worker.search(model, asked)) == 3

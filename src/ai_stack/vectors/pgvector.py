@@ -4,6 +4,7 @@ A search walks the model's HNSW graph; a project of few vectors, and an answer t
 left short, is scanned exactly.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from ai_stack.models.search import Hit
 from ai_stack.vectors import Point, VectorQuery, unit_rows
 
 FEW, PAGE = 3_000, 2_000
+KNOWN_S = 2.0  # less than a migration lets pass before it writes and switches
 SETTINGS = (
     "SELECT set_config('app.project', %(project)s, true),"
     " set_config('hnsw.ef_search', %(ef)s, true),"
@@ -47,7 +49,7 @@ class PgVectors:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, tuple[int, float]] = {}
         self._indexed: set[int] = set()
         self._large: set[tuple[int, UUID]] = set()
 
@@ -168,6 +170,7 @@ class PgVectors:
             if number is not None:
                 await connection.execute("SELECT tenant.index_model(%s, false)", [number])
                 self._indexed.discard(number)
+        self._ids.pop(model.key, None)
 
     async def ping(self) -> None:
         async with self._connection() as connection:
@@ -182,13 +185,20 @@ class PgVectors:
     async def _number(
         self, connection: AsyncConnection[TupleRow], model: EmbeddingModel
     ) -> int | None:
-        """The model's number, a literal in every statement so that one partition is planned."""
-        if model.key not in self._ids:
-            found = await connection.execute("SELECT id FROM models WHERE key = %s", [model.key])
-            if (row := await found.fetchone()) is None:
-                return None
-            self._ids[model.key] = int(row[0])
-        return self._ids[model.key]
+        """The model's number, a literal in every statement so that one partition is planned.
+
+        It is asked for now and then: a model that was dropped gets another when it comes again.
+        """
+        now = asyncio.get_running_loop().time()
+        number, asked_at = self._ids.get(model.key, (None, 0.0))
+        if number is not None and now - asked_at < KNOWN_S:
+            return number
+        found = await connection.execute("SELECT id FROM models WHERE key = %s", [model.key])
+        if (row := await found.fetchone()) is None:
+            self._ids.pop(model.key, None)
+            return None
+        self._ids[model.key] = (int(row[0]), now)
+        return int(row[0])
 
     async def _execute(
         self,
