@@ -157,7 +157,7 @@ class Settings(BaseModel):
         None, description="JSON file that describes a cross-encoder which the stack does not know."
     )
     hybrid_weight: float = Field(
-        0.15, ge=0, le=1, description="Weight of keywords in hybrid search; the meaning's is 1 - w."
+        0.4, ge=0, le=1, description="Weight of keywords in hybrid search; the meaning's is 1 - w."
     )
     search_cache_ttl_s: int = Field(
         300, ge=0, description="Seconds that a search's answer is kept; 0 keeps none."
