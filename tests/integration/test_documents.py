@@ -132,6 +132,17 @@ async def test_pages_hold_every_document_once(stack: Stack) -> None:
         await stack.documents.page(ME, cursor="not a cursor")
 
 
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("json.loads", 1), ("loads", 1), ("max_wal_size's", 1), ("json absent", 0), ("the of", 0)],
+)
+async def test_lists_search_words_as_searches_do(stack: Stack, search: str, found: int) -> None:
+    text = "Call json.loads, then raise max_wal_size."
+    made = (await stack.documents.add(ME, [NewDocument(text)])).documents[0]
+    assert len((await stack.documents.page(ME, search=search)).items) == found
+    await stack.documents.delete(ME, made.id)
+
+
 async def test_a_given_vector_stands_for_the_document(stack: Stack) -> None:
     width = (await stack.models.active()).model.dimensions
     vector = [1.0] + [0.0] * (width - 1)

@@ -97,6 +97,13 @@ async def test_a_key_makes_repeating_safe(client: httpx.AsyncClient) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
 
 
+async def test_an_empty_key_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post(
+        "/documents", json={"content": "No key."}, headers={"Idempotency-Key": ""}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
 async def test_lists_filter_search_and_page(client: httpx.AsyncClient) -> None:
     body = {"documents": [{"content": f"Listed {n}.", "metadata": {"n": n}} for n in range(5)]}
     await client.post("/documents", json=body)

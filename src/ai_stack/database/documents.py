@@ -25,6 +25,10 @@ SOURCE = """
 documents d LEFT JOIN document_keys k ON k.document_id = d.id
 LEFT JOIN dirty x ON x.document_id = d.id"""
 
+HAS_WORDS = """
+d.id IN (SELECT document_id FROM chunks WHERE words @@ (SELECT
+string_agg(quote_literal(lexeme), ' & ')::tsquery FROM unnest(search_words(%(search)s))))"""
+
 STATES: dict[DocumentState | None, str] = {
     None: "true",
     "indexed": "x.document_id IS NULL",
@@ -160,8 +164,7 @@ async def page(
 ) -> list[Document]:
     """Documents in the order of our ids, oldest first, after one of them."""
     condition, parameters = compile_filter(filter)
-    words = "d.id IN (SELECT document_id FROM chunks WHERE words @@"
-    matching = f"{words} plainto_tsquery('english', %(search)s))" if search else "true"
+    matching = HAS_WORDS if search else "true"
     rows = await tx.rows(
         f"SELECT {COLUMNS} FROM {SOURCE} WHERE {condition} AND {matching} AND {STATES[state]}"
         " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",

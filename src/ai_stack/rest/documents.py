@@ -16,7 +16,8 @@ router = APIRouter(prefix="/documents", tags=["documents"], route_class=JsonRout
 
 Wait = Annotated[bool, Query(description="Answer when searches find it, at most 30 s later.")]
 IdempotencyKey = Annotated[
-    str | None, Header(max_length=255, description="Repeat safely under the same key.")
+    str | None,
+    Header(min_length=1, max_length=255, description="Repeat safely under the same key."),
 ]
 
 
