@@ -33,6 +33,7 @@ Parameters: TypeAlias = Mapping[str, object] | Sequence[Mapping[str, object]]
 ROLE = "aidb_gateway"
 OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
 CHECKOUT_S, STATEMENT_MS, RECONNECT_S = 10.0, 60_000, 0.5
+BOUNDED = f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
 ONLY_READ = "SELECT set_config('transaction_read_only', 'on', true)"
 RESERVE_BYTES = 128 << 20  # what PostgreSQL's log still needs while nothing is written to it
@@ -79,6 +80,8 @@ class Database:
         with translated():
             try:
                 return await self._read(project_id, sql, parameters)
+            except (PoolTimeout, psycopg.errors.QueryCanceled):  # again would take as long again
+                raise
             except psycopg.OperationalError:
                 await self.pool.check()  # drops what a restart of the server has left dead
                 return await self._read(project_id, sql, parameters)
@@ -166,7 +169,7 @@ async def open_database(url: str, *, connections: int = 12, disk: Path | None = 
     """
     pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]](
         url,
-        kwargs={"options": OPTIONS, "autocommit": True},
+        kwargs={"options": BOUNDED, "autocommit": True},
         min_size=1,
         max_size=max(1, connections // 2),
         timeout=CHECKOUT_S,
@@ -203,7 +206,7 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         pool_use_lifo=True,
         hide_parameters=True,  # they are documents, and errors go to the log
         json_deserializer=orjson.loads,
-        connect_args={"options": f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"},
+        connect_args={"options": BOUNDED},
     )
     event.listen(engine.sync_engine, "connect", _on_connect)
     return engine

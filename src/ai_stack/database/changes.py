@@ -6,6 +6,12 @@ from uuid import UUID
 from ai_stack.database import Database, Transaction
 from ai_stack.database.documents import Lease
 
+# Locked in the order in which writers mark them, so that neither waits for the other for ever.
+MINE = """
+WITH mine AS MATERIALIZED (SELECT document_id, d.version
+  FROM dirty d JOIN unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(document_id, version)
+  USING (document_id) WHERE d.version = n.version ORDER BY document_id FOR UPDATE OF d)"""
+
 
 async def lease(database: Database, batch: int, seconds: float) -> list[Lease]:
     """Up to `batch` due changes of all projects, kept from other workers for `seconds`."""
@@ -19,9 +25,8 @@ async def lease(database: Database, batch: int, seconds: float) -> list[Lease]:
 
 async def extend(tx: Transaction, leases: Sequence[Lease], seconds: float) -> None:
     await tx.execute(
-        "UPDATE dirty d SET due = now() + make_interval(secs => %(seconds)s)"
-        " FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(id, version)"
-        " WHERE d.document_id = n.id AND d.version = n.version",
+        f"{MINE} UPDATE dirty d SET due = now() + make_interval(secs => %(seconds)s) FROM mine"
+        " WHERE d.document_id = mine.document_id AND d.version = mine.version",
         {"seconds": seconds, **_arrays(leases)},
     )
 
@@ -29,9 +34,8 @@ async def extend(tx: Transaction, leases: Sequence[Lease], seconds: float) -> No
 async def finish(tx: Transaction, leases: Sequence[Lease]) -> None:
     """The index has followed these versions; a later change of the same document stays."""
     await tx.execute(
-        "DELETE FROM dirty d"
-        " USING unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(id, version)"
-        " WHERE d.document_id = n.id AND d.version = n.version",
+        f"{MINE} DELETE FROM dirty d USING mine"
+        " WHERE d.document_id = mine.document_id AND d.version = mine.version",
         _arrays(leases),
     )
 
@@ -41,10 +45,9 @@ async def postpone(
 ) -> None:
     """Try again after `delay_s`, or never when `final`; the error is told with the document."""
     await tx.execute(
-        "UPDATE dirty d SET due = now() + make_interval(secs => %(delay)s), error = %(error)s,"
-        " failed = %(final)s, tries = greatest(tries, 1)"
-        " FROM unnest(%(ids)s::uuid[], %(versions)s::bigint[]) AS n(id, version)"
-        " WHERE d.document_id = n.id AND d.version = n.version",
+        f"{MINE} UPDATE dirty d SET due = now() + make_interval(secs => %(delay)s),"
+        " error = %(error)s, failed = %(final)s, tries = greatest(tries, 1) FROM mine"
+        " WHERE d.document_id = mine.document_id AND d.version = mine.version",
         {"delay": delay_s, "error": error, "final": final, **_arrays(leases)},
     )
 

@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 
 from ai_stack.database import Database, translated
 from ai_stack.database.filters import compile_filter
+from ai_stack.database.locks import connect
 from ai_stack.errors import (
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -58,9 +59,11 @@ class PgVectors:
         unit_rows([p.vector for p in points], model)
         async with self._connection() as connection:
             number = await self._number(connection, model)
-            if number is not None and number not in self._indexed:
-                await connection.execute("SELECT tenant.index_model(%s, true)", [number])
-                self._indexed.add(number)
+        if number is not None and number not in self._indexed:
+            with database_errors():
+                async with await connect(self.database) as beside:  # of many rows it takes minutes
+                    await beside.execute("SELECT tenant.index_model(%s, true)", [number])
+            self._indexed.add(number)
 
     async def delete(
         self,
