@@ -18,7 +18,7 @@ from ai_stack.models.documents import NewDocument
 from ai_stack.models.filters import parse_filter
 from ai_stack.models.principals import Principal
 from ai_stack.models.search import SearchRequest
-from ai_stack.services.documents import merge
+from ai_stack.services.documents import PAGE_BYTES, merge
 from ai_stack.stack import Stack
 
 ME = Principal()
@@ -130,6 +130,20 @@ async def test_pages_hold_every_document_once(stack: Stack) -> None:
     assert seen == [d.id for d in everything.items]
     with pytest.raises(InvalidCursor):
         await stack.documents.page(ME, cursor="not a cursor")
+
+
+async def test_a_page_of_long_documents_ends_early(stack: Stack) -> None:
+    text = "x" * (PAGE_BYTES * 2 // 5)
+    new = [NewDocument(text, {"long": True}, key=f"long-{n}.txt") for n in range(5)]
+    await stack.documents.add(ME, new, wait=False)
+    filter, cursor, pages = parse_filter({"long": True}), None, []
+    while cursor is not None or not pages:
+        page = await stack.documents.page(ME, limit=4, cursor=cursor, filter=filter)
+        pages.append([d.id for d in page.items])
+        cursor = page.next_cursor
+    assert pages == [[n.key for n in part] for part in (new[:2], new[2:4], new[4:])]
+    for document in new:
+        await stack.documents.delete(ME, str(document.key))
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ async def fetch(tx: Transaction, ids: Collection[UUID], *, lock: bool = False) -
     return [from_row(row) for row in rows]
 
 
-async def page(
+async def matching(
     tx: Transaction,
     *,
     after: UUID | None,
@@ -161,16 +161,17 @@ async def page(
     filter: Filter | None,
     search: str | None,
     state: DocumentState | None = None,
-) -> list[Document]:
-    """Documents in the order of our ids, oldest first, after one of them."""
+) -> list[tuple[UUID, int]]:
+    """(our id, bytes of content) of documents in the order of our ids, after one of them."""
     condition, parameters = compile_filter(filter)
-    matching = HAS_WORDS if search else "true"
+    words = HAS_WORDS if search else "true"
     rows = await tx.rows(
-        f"SELECT {COLUMNS} FROM {SOURCE} WHERE {condition} AND {matching} AND {STATES[state]}"
+        f"SELECT d.id, octet_length(d.content) FROM {SOURCE}"
+        f" WHERE {condition} AND {words} AND {STATES[state]}"
         " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
         {**parameters, "after": after, "limit": limit, "search": search},
     )
-    return [from_row(row) for row in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
 async def replace(

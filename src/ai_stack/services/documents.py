@@ -44,7 +44,7 @@ MAX_BATCH = 1000
 MAX_METADATA = 1 << 20
 MAX_NESTING = 64  # orjson writes 254 levels, and answers add some of their own
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it, and not after a backslash
-PAGE_LIMIT = 1000
+PAGE_LIMIT, PAGE_BYTES = 1000, 32 << 20
 FOLLOWED_HERE = 1 << 20
 
 
@@ -109,12 +109,15 @@ class Documents:
         search: str | None = None,
         state: DocumentState | None = None,
     ) -> DocumentPage:
-        """Documents in the order of their making; `search` finds words of indexed content."""
+        """Documents in the order of their making; `search` finds words of indexed content.
+
+        A page has at most `limit` documents, and fewer when they are long: PAGE_BYTES in all.
+        """
         if not 1 <= limit <= PAGE_LIMIT:
             raise InvalidRequest(f"limit must be between 1 and {PAGE_LIMIT}.")
         after = None if cursor is None else _position(cursor)
         async with self.database.transaction(principal.project_id) as tx:
-            found = await rows.page(
+            found = await rows.matching(
                 tx,
                 after=after,
                 limit=limit + 1,
@@ -122,8 +125,9 @@ class Documents:
                 search=_text(search),
                 state=state,
             )
-        items = found[:limit]
-        return DocumentPage(items, _cursor(items[-1].uuid) if len(found) > limit else None)
+            ids = _fitting(found[:limit])
+            items = await rows.fetch(tx, ids)
+        return DocumentPage(items, _cursor(ids[-1]) if len(found) > len(ids) else None)
 
     async def patch(
         self,
@@ -383,6 +387,18 @@ async def _keep(tx: Transaction, key: str | None, ids: Sequence[UUID]) -> None:
 def _hash(new: Sequence[NewDocument]) -> bytes:
     plain = [replace(d, vector=None if d.vector is None else list(d.vector)) for d in new]
     return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _fitting(found: Sequence[tuple[UUID, int]]) -> list[UUID]:
+    """The first of these documents that together have PAGE_BYTES, one of them in any case."""
+    ids: list[UUID] = []
+    room = PAGE_BYTES
+    for id, size in found:
+        room -= size
+        if ids and room < 0:
+            break
+        ids.append(id)
+    return ids
 
 
 def _cursor(last: UUID) -> str:
