@@ -97,7 +97,12 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
         embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
         index = Index(database, models, vectors, indexing, fsck)
         maintenance = Maintenance(database, index, fsck, embeddings)
-        runs = Runs(database, notices, {"import": imports, **maintenance.handlers})
+        runs = Runs(
+            database,
+            notices,
+            {"import": imports, **maintenance.handlers},
+            alone=frozenset(maintenance.handlers),
+        )
         probes: dict[str, Probe | None] = {
             "postgres": database.ping,
             "redis": cache.ping,

@@ -121,6 +121,25 @@ async def test_a_running_run_is_cancelled_and_retried(runs: Runs, deeds: Deeds) 
         assert (await runs.wait(ME, run.id, 10)).status == "cancelled"
 
 
+async def test_runs_that_are_done_alone_leave_room_for_others(runs: Runs, deeds: Deeds) -> None:
+    one_by_one = replace(runs, alone=("endless",))
+    waiting = [await one_by_one.start(ME, "endless", {}) for _ in range(5)]
+    other = await one_by_one.start(ME, "count", {"total": 1})
+    async with worker(one_by_one):
+        assert (await runs.wait(ME, other.id, 10)).status == "succeeded"
+        states = [(await runs.get(ME, run.id)).status for run in waiting]
+        assert states == ["running", "queued", "queued", "queued", "queued"]
+        await runs.cancel(ME, waiting[1].id)
+        await runs.cancel(ME, waiting[0].id)
+        async with asyncio.timeout(10):
+            while (await runs.get(ME, waiting[2].id)).status != "running":
+                await asyncio.sleep(0.05)
+        for run in waiting[2:]:
+            await runs.cancel(ME, run.id)
+            assert (await runs.wait(ME, run.id, 10)).status == "cancelled"
+    assert (await runs.get(ME, waiting[1].id)).status == "cancelled"
+
+
 async def test_what_fails_tells_its_reason_and_no_library_speaks(runs: Runs) -> None:
     async with worker(runs):
         wrong = await runs.start(ME, "wrong", {})

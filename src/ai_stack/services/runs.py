@@ -7,7 +7,7 @@ idempotent, since a run whose worker died is taken up again from its beginning.
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -88,17 +88,21 @@ Handler = Callable[[RunContext], Awaitable[Mapping[str, JSON]]]
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs of a project; `handlers` do the work of each kind, in the worker."""
+    """The runs of a project; `handlers` do the work of each kind, in the worker.
+
+    Of each kind in `alone` one run is done at a time, whatever its project.
+    """
 
     database: Database
     notices: Notices
     handlers: Mapping[str, Handler] = field(default_factory=dict)
+    alone: Collection[str] = ()
 
     async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
         """Queue a run for the worker."""
         async with self.database.transaction(principal.project_id) as tx:
             id = await rows.insert(tx, kind, input)
-            await jobs.defer(tx, id)
+            await self._defer(tx, id, kind)
             return await _found(tx, id)
 
     async def get(self, principal: Principal, id: UUID) -> Run:
@@ -164,8 +168,12 @@ class Runs:
                     f"Only a run that failed or was cancelled is retried: it {_phrase(status)}."
                 )
             await rows.set_status(tx, id, "queued")
-            await jobs.defer(tx, id)
-            return await _found(tx, id)
+            run = await _found(tx, id)
+            await self._defer(tx, id, run.kind)
+            return run
+
+    async def _defer(self, tx: Transaction, id: UUID, kind: str) -> None:
+        await jobs.defer(tx, id, kind if kind in self.alone else None)
 
     async def follow(self, principal: Principal, id: UUID, after: int = 0) -> AsyncIterator[Event]:
         """The events of a run after a number, as they come, until the run has ended."""
