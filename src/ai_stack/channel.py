@@ -118,8 +118,10 @@ class ChannelServer:
         bound.bind(str(path))
         path.chmod(0o600)  # before it listens; a umask would reach the folders of other threads
         server = await asyncio.start_unix_server(self._connection, sock=bound, backlog=512)
-        async with server:
+        try:
             await server.serve_forever()
+        finally:
+            server.close()  # without waiting for clients that stay connected
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         calls: dict[int, asyncio.Task[None]] = {}

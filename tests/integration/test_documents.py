@@ -91,6 +91,14 @@ async def test_metadata_changes_reach_filters_without_new_chunks(
     assert await texts(stack, "bicycle", filter=parse_filter({"colour": "red"})) == []
 
 
+async def test_a_new_title_is_found_in_every_passage(stack: Stack) -> None:
+    new = NewDocument("Twelve spokes and one hub.", {"title": "Barrow"}, key="titled")
+    await stack.documents.add(ME, [new])
+    await stack.documents.patch(ME, "titled", {"metadata": {"title": "Chariot"}})
+    assert await texts(stack, "chariot", mode="keyword") == ["Twelve spokes and one hub."]
+    assert await texts(stack, "barrow", mode="keyword") == []
+
+
 async def test_a_delete_leaves_nothing_behind(stack: Stack, database: Database) -> None:
     written = await stack.documents.add(ME, [NewDocument("Soon forgotten.", key="gone")])
     await stack.documents.delete(ME, "gone")

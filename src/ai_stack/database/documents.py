@@ -190,6 +190,7 @@ async def replace(
         " vector = CASE WHEN %(vector)s::text IS NOT NULL THEN %(vector)s::halfvec"
         "   WHEN content = %(content)s THEN vector END,"
         " content_version = CASE WHEN %(vector)s::text IS NULL AND content = %(content)s"
+        "   AND metadata->'title' IS NOT DISTINCT FROM %(metadata)s::jsonb->'title'"
         "   THEN content_version ELSE nextval('aidb.versions') END,"
         " version = nextval('aidb.versions'), updated_at = coalesce(%(updated)s, now())"
         " WHERE id = %(id)s",

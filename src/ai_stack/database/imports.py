@@ -83,6 +83,7 @@ async def _replace(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> 
         " vector = CASE WHEN n.vector IS NOT NULL THEN n.vector::halfvec"
         "   WHEN d.content = n.content THEN d.vector END,"
         " content_version = CASE WHEN n.vector IS NULL AND d.content = n.content"
+        "   AND d.metadata->'title' IS NOT DISTINCT FROM n.metadata->'title'"
         "   THEN d.content_version ELSE nextval('aidb.versions') END,"
         " version = nextval('aidb.versions'), created_at = coalesce(n.created, d.created_at),"
         " updated_at = coalesce(n.updated, now())"
