@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ai_stack import __version__
-from ai_stack.rest import create_router, problems
+from ai_stack.rest import create_router, problems, search
 from ai_stack.rest.gate import Gate
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
@@ -60,6 +60,7 @@ def create_app(settings: Settings, stack: Stack | None = None) -> FastAPI:
 
     app = FastAPI(title="AI Stack", version=__version__, lifespan=lifespan)
     problems.install(app)
+    app.router.routes.insert(0, search.HOT)
     app.include_router(create_router())
     app.add_middleware(Gate, hosts=[settings.host], max_bytes=settings.request_max_bytes)
     return app

@@ -49,11 +49,13 @@ class JsonRoute(APIRoute):
         return with_orjson
 
 
-async def _stack(request: Request) -> Stack:
+async def stack_of(request: Request) -> Stack:
+    """The stack that the server opened."""
     return cast(Stack, request.state.stack)
 
 
-async def _principal() -> Principal:
+async def caller_of() -> Principal:
+    """Who asks: the one place where that is decided."""
     return Principal()
 
 
@@ -67,6 +69,6 @@ async def _if_match(if_match: Annotated[str | None, Header()] = None) -> int | N
         raise InvalidRequest("If-Match must be the ETag of a document.") from error
 
 
-UseStack = Annotated[Stack, Depends(_stack)]
-Caller = Annotated[Principal, Depends(_principal)]
+UseStack = Annotated[Stack, Depends(stack_of)]
+Caller = Annotated[Principal, Depends(caller_of)]
 IfMatch = Annotated[int | None, Depends(_if_match)]
