@@ -12,7 +12,7 @@ from ai_stack.services.runs import CONCURRENCY
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
-LANES = 2
+LANES = (None, None, 32 << 10)  # so that a note does not wait behind books
 IDLE_S = 0.5
 ANEW_S = 10.0
 
@@ -34,7 +34,7 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
     from ai_stack.database import job_worker  # noqa: PLC0415 (importing it runs a program)
 
     return [
-        *(_follow(stack.indexing) for _ in range(LANES)),
+        *(_follow(stack.indexing, longest) for longest in LANES),
         job_worker.work(stack.database, stack.runs.execute, CONCURRENCY),
         stack.retention.keep_sweeping(),
         *([stack.watching.watch()] if stack.settings.watch_imports else []),
@@ -78,11 +78,11 @@ async def _use_configured_model(stack: Stack) -> None:
     await asyncio.Event().wait()
 
 
-async def _follow(indexing: Indexing) -> None:
-    """Two lanes: while one waits for the embedder, the other reads and writes."""
+async def _follow(indexing: Indexing, longest: int | None) -> None:
+    """One lane: while it waits for the embedder, another reads and writes."""
     while True:
         try:
-            done = await indexing.apply_due()
+            done = await indexing.apply_due(longest=longest)
         except AIStackError as error:
             log.warning("changes cannot be followed now: %s", error.message)
             done = 0

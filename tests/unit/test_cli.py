@@ -14,7 +14,7 @@ from ai_stack.cli.evaluation import read_variants
 from ai_stack.cli.exports import _save
 from ai_stack.cli.folders import Chosen, walk
 from ai_stack.cli.imports import BATCH_BYTES, BATCH_FILES, batches
-from ai_stack.cli.options import read_filter, read_metadata
+from ai_stack.cli.options import printable, read_filter, read_metadata
 from ai_stack.cli.search import excerpt
 from ai_stack.errors import AIStackError, InvalidRequest, StackError
 
@@ -201,3 +201,8 @@ def test_an_export_is_whole_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(StackError, match="cannot be written"):
         _save([b"1\n"], tmp_path / "taken" / "x.jsonl")
+
+
+def test_stored_text_cannot_command_the_terminal() -> None:
+    hostile = "a\x1b]0;title\x07\x1b[2J\u202eb\x9bc\r\n\td"
+    assert printable(hostile) == "a\ufffd]0;title\ufffd\ufffd[2J\ufffdb\ufffdc\ufffd\n\td"

@@ -18,6 +18,7 @@ from ai_stack.cli.options import (
     print_json,
     read_filter,
     read_metadata,
+    say,
     shortened,
 )
 from ai_stack.errors import InvalidRequest
@@ -81,7 +82,7 @@ def list_documents(
             print_json({"items": list(found)})
             return
         for document in found:
-            print(_line(document))
+            say(_line(document))
 
 
 @app.command()
@@ -94,8 +95,8 @@ def show(id: Id, as_json: AsJson = False) -> None:
         return
     facts = {name: found[name] for name in ("id", "state", "created_at", "updated_at")}
     for name, value in {**facts, **_error(found), **found["metadata"]}.items():
-        print(f"{name}: {value}")
-    print(f"\n{found['content']}")
+        say(f"{name}: {value}")
+    say(f"\n{found['content']}")
 
 
 @app.command()
@@ -146,7 +147,7 @@ def delete(
         print_json({"deleted": deleted, "missing": missing})
     else:
         for id in ids:
-            print(f"{'not there' if id in missing else 'deleted'}  {id}")
+            say(f"{'not there' if id in missing else 'deleted'}  {id}")
     raise typer.Exit(1 if missing else 0)
 
 
@@ -158,7 +159,7 @@ def retry(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        print(f"{found['retried']} documents are tried again.")
+        say(f"{found['retried']} documents are tried again.")
 
 
 def _read(file: str) -> str:
@@ -183,7 +184,7 @@ def _show_written(documents: list[Answer], verb: str, as_json: bool) -> None:
         print_json({"items": documents})
         return
     for document in documents:
-        print(f"{verb}  {document['id']}  {document['state']}{_why(document)}")
+        say(f"{verb}  {document['id']}  {document['state']}{_why(document)}")
 
 
 def _line(document: Answer) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from ai_stack.cli.client import Gateway, Refused, connect, quoted
-from ai_stack.cli.options import AsJson, print_json
+from ai_stack.cli.options import AsJson, print_json, say
 from ai_stack.cli.progress import Bars, bars
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.search import SearchMode
@@ -131,9 +131,9 @@ def _show(
     name: str, questions: Sequence[Question], missing: Sequence[str], found: Sequence[Result]
 ) -> None:
     kinds = Counter(question.kind for question in questions)
-    print(f"{len(questions)} questions of {name}\n")
+    say(f"{len(questions)} questions of {name}\n")
     if missing:
-        print(f"{len(missing)} of their documents are not there, {missing[0]} for one.\n")
+        say(f"{len(missing)} of their documents are not there, {missing[0]} for one.\n")
     width = max(12, *(len(result.variant.name) + 2 for result in found))
     means = [result.evaluation.means() for result in found]
     rows = [("", [result.variant.name for result in found])]
@@ -145,9 +145,9 @@ def _show(
     rows.append(("p95 ms", [_milliseconds(r, "p95_ms") for r in found]))
     rows.append(("against first", [_difference(result) for result in found]))
     for label, cells in rows:
-        print(f"{label:24}" + "".join(f"{cell:>{width}}" for cell in cells).rstrip())
+        say(f"{label:24}" + "".join(f"{cell:>{width}}" for cell in cells).rstrip())
     for result in found[1:]:
-        print(_sentence(result, found[0]))
+        say(_sentence(result, found[0]))
 
 
 def _milliseconds(result: Result, name: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ai_stack.cli.client import Answer, Gateway, connect, quoted
 from ai_stack.cli.folders import Chosen, Found, walk
-from ai_stack.cli.options import AsJson, MetadataPairs, print_json, read_metadata
+from ai_stack.cli.options import AsJson, MetadataPairs, print_json, read_metadata, say
 from ai_stack.cli.progress import Bars, bars, progress_of
 from ai_stack.settings import load_settings
 
@@ -181,11 +181,11 @@ def _report(importing: Importing, skipped: int, as_json: bool) -> None:
         print_json({**counts, "notes": importing.notes, "runs": runs})
         return
     for name, why in list(failures.items())[:LISTED]:
-        print(f"failed  {name}: {why}")
+        say(f"failed  {name}: {why}")
     if len(failures) > LISTED:
-        print(f"… and {len(failures) - LISTED} more; --json lists all.")
+        say(f"… and {len(failures) - LISTED} more; --json lists all.")
     for note in importing.notes:
-        print(note)
+        say(note)
     parts = [f"{n} {state}" for state, n in sorted(states.items())]
     parts += [f"{skipped} skipped"] if skipped else []
-    print(", ".join(parts) or f"{len(runs)} runs started; `ai-stack runs list` shows them.")
+    say(", ".join(parts) or f"{len(runs)} runs started; `ai-stack runs list` shows them.")

@@ -1,10 +1,13 @@
 """Options that several data verbs share, and how their values are read and printed."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[bool, typer.Option(help="Return when searches find it; at most 30 s.")]
@@ -56,6 +59,16 @@ def read_filter(text: str | None) -> dict[str, Any] | None:
 
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(text: str = "") -> None:
+    """Print for a person."""
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text without what would command a terminal: stored text may come from anywhere."""
+    return CONTROLS.sub("\ufffd", text)
 
 
 def shortened(text: str, width: int) -> str:

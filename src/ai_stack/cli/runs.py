@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ai_stack.cli.client import Answer, connect, quoted
-from ai_stack.cli.options import AsJson, Everything, Number, print_json
+from ai_stack.cli.options import AsJson, Everything, Number, print_json, say
 from ai_stack.cli.progress import bars, follow
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
@@ -27,7 +27,7 @@ def list_runs(
         print_json({"items": found})
         return
     for run in found:
-        print(_line(run))
+        say(_line(run))
 
 
 @app.command()
@@ -39,10 +39,10 @@ def show(id: Id, as_json: AsJson = False) -> None:
         if as_json:
             print_json({**run, "files": list(files)})
             return
-        print(described(run))
+        say(described(run))
         for file in files:
             why = f"  {file['error']}" if file.get("error") else ""
-            print(f"  {file['state']:10} {file['path']}{why}")
+            say(f"  {file['state']:10} {file['path']}{why}")
 
 
 @app.command("follow")
@@ -63,7 +63,7 @@ def cancel(id: Id, as_json: AsJson = False) -> None:
         print_json(run)
     else:
         word = "is cancelled" if run["status"] == "cancelled" else "will stop shortly"
-        print(f"Run {id} {word}.")
+        say(f"Run {id} {word}.")
 
 
 @app.command()
@@ -84,7 +84,7 @@ def report(run: Answer, as_json: bool) -> None:
     if as_json:
         print_json(run)
     else:
-        print(described(run))
+        say(described(run))
     raise typer.Exit(1 if run["status"] in ("failed", "cancelled") else 0)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ai_stack.cli.client import Answer, connect
-from ai_stack.cli.options import AsJson, FilterText, print_json, read_filter
+from ai_stack.cli.options import AsJson, FilterText, print_json, printable, read_filter
 
 WINDOW = 320
 WORD = re.compile(r"\w{3,}")
@@ -60,7 +60,7 @@ def _show(found: Answer, query: str, offset: int, full: bool) -> None:
         document = result["document"]
         title = document["metadata"].get("title", "")
         head = f"{rank:>2}  {result['score']:.3f}  {document['id']}"
-        console.print(f"{head}  {title}".rstrip(), style="bold", markup=False)
+        console.print(printable(f"{head}  {title}".rstrip()), style="bold", markup=False)
         for passage in result["passages"] if full else result["passages"][:1]:
             _show_passage(console.print, document["content"], passage, query, full)
     count = len(found["results"])
@@ -74,7 +74,7 @@ def _show_passage(show: object, content: str, passage: Answer, query: str, full:
 
     assert callable(show)
     words = WORD.findall(query)
-    shown = passage["text"] if full else excerpt(passage["text"], words)
+    shown = printable(passage["text"] if full else excerpt(passage["text"], words))
     text = Text("\n".join(f"      {line}" for line in shown.splitlines() or [""]))
     if words:
         text.highlight_words(words, "bold green", case_sensitive=False)

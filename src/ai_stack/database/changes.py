@@ -13,12 +13,17 @@ WITH mine AS MATERIALIZED (SELECT document_id, d.version
   USING (document_id) WHERE d.version = n.version ORDER BY document_id FOR UPDATE OF d)"""
 
 
-async def lease(database: Database, batch: int, seconds: float) -> list[Lease]:
-    """Up to `batch` due changes of all projects, kept from other workers for `seconds`."""
+async def lease(
+    database: Database, batch: int, seconds: float, longest: int | None = None
+) -> list[Lease]:
+    """Up to `batch` due changes of all projects, kept from other workers for `seconds`.
+
+    `longest` leaves out documents of more bytes.
+    """
     async with database.transaction(None) as tx:
         rows = await tx.rows(
-            "SELECT * FROM tenant.lease_dirty(%(batch)s, %(seconds)s)",
-            {"batch": batch, "seconds": seconds},
+            "SELECT * FROM tenant.lease_dirty(%(batch)s, %(seconds)s, %(longest)s)",
+            {"batch": batch, "seconds": seconds, "longest": longest},
         )
         return [Lease(*row) for row in rows]
 

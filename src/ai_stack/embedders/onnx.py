@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -15,7 +15,7 @@ from ai_stack.errors import EmbedderUnavailable, SettingsError, Unavailable
 from ai_stack.models.embedding import EmbeddingModel, TextKind
 from ai_stack.settings import Settings
 
-SLICE = 32
+SLICE, SLICES = 32, 2  # of one call at a time: no call waits behind the whole of another
 OPEN_TIMEOUT_S = 600.0
 EMBED_TIMEOUT_S = 120.0
 
@@ -27,7 +27,6 @@ class OnnxEmbedder:
         self._channel = channel
         self._model = model
         # One for each kind, so that a search does not queue behind an import's slices.
-        self._slices = {kind: asyncio.Semaphore(4) for kind in get_args(TextKind)}
 
     @classmethod
     async def open(cls, path: Path, name: str) -> "OnnxEmbedder":
@@ -48,7 +47,10 @@ class OnnxEmbedder:
         rows = np.empty((len(texts), self._model.dimensions), np.float32)
         checked = readable(texts)
         slices = range(0, len(texts), SLICE)
-        tasks = [asyncio.create_task(self._fill(rows, checked, start, kind)) for start in slices]
+        turns = asyncio.Semaphore(SLICES)
+        tasks = [
+            asyncio.create_task(self._fill(turns, rows, checked, start, kind)) for start in slices
+        ]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -57,9 +59,14 @@ class OnnxEmbedder:
         return rows
 
     async def _fill(
-        self, rows: npt.NDArray[np.float32], texts: Sequence[str], start: int, kind: TextKind
+        self,
+        turns: asyncio.Semaphore,
+        rows: npt.NDArray[np.float32],
+        texts: Sequence[str],
+        start: int,
+        kind: TextKind,
     ) -> None:
-        async with self._slices[kind]:
+        async with turns:
             part = texts[start : start + SLICE]
             _, body = await self._call("embed", texts=part, kind=kind, first=start)
         rows[start : start + SLICE] = np.frombuffer(body, "<f4").reshape(len(part), -1)

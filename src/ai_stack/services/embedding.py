@@ -21,7 +21,7 @@ OpenEmbedder = Callable[[str | None], Awaitable[Embedder]]
 
 SPECIAL_TOKENS = 2
 PASSAGE_TOKENS = 256
-REFRESH_S = 2.0
+REFRESH_S, QUERY_S = 2.0, 5.0
 
 
 @dataclass
@@ -97,9 +97,13 @@ class Models:
 
     async def query(self, text: str) -> tuple[StoredModel, Array]:
         """The active model, and a query's vector by it."""
-        model = await self.active()
-        embedder = await self.embedder(model.model)
-        return model, (await embedder.embed([text], "query"))[0]
+        try:
+            async with asyncio.timeout(QUERY_S):
+                model = await self.active()
+                embedder = await self.embedder(model.model)
+                return model, (await embedder.embed([text], "query"))[0]
+        except TimeoutError as error:
+            raise EmbedderUnavailable from error
 
     async def passages(self, model: EmbeddingModel, texts: Sequence[str]) -> Array:
         """One vector a passage, rounded to the half floats that the database keeps.

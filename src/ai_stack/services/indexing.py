@@ -53,9 +53,12 @@ class Indexing:
     vectors: Vectors
     cache: Cache
 
-    async def apply_due(self, batch: int = BATCH) -> int:
-        """Follow up to `batch` due changes of any project; how many there were."""
-        leases = await changes.lease(self.database, batch, LEASE_S)
+    async def apply_due(self, batch: int = BATCH, longest: int | None = None) -> int:
+        """Follow up to `batch` due changes of any project; how many there were.
+
+        `longest` leaves documents of more bytes to others.
+        """
+        leases = await changes.lease(self.database, batch, LEASE_S, longest)
         await self.apply(leases)
         return len(leases)
 

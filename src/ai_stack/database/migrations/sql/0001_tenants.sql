@@ -28,12 +28,15 @@ GRANT USAGE ON SCHEMA aidb TO aidb_gateway;
 
 -- What has to look across projects, and no more than that, runs with the owner's rights.
 
--- Take up to `batch` due changes for `seconds`: nobody else gets them meanwhile.
-CREATE FUNCTION tenant.lease_dirty(batch int, seconds double precision)
+-- Take up to `batch` due changes for `seconds`: nobody else gets them meanwhile. With `longest`
+-- only those of documents of at most so many bytes.
+CREATE FUNCTION tenant.lease_dirty(batch int, seconds double precision, longest int)
 RETURNS TABLE (document_id uuid, project_id uuid, version bigint, tries int)
 LANGUAGE sql SECURITY DEFINER SET search_path = aidb, pg_temp AS $$
   UPDATE dirty d SET due = now() + make_interval(secs => seconds), tries = d.tries + 1
   FROM (SELECT q.document_id FROM dirty q WHERE q.due <= now() AND NOT q.failed
+        AND (longest IS NULL OR NOT EXISTS (SELECT FROM documents o
+             WHERE o.id = q.document_id AND octet_length(o.content) > longest))
         ORDER BY q.due LIMIT batch FOR UPDATE SKIP LOCKED) due
   WHERE d.document_id = due.document_id
   RETURNING d.document_id, d.project_id, d.version, d.tries $$;
