@@ -1,16 +1,11 @@
 """Documents: stored first, then brought into the index, by the caller's wait or in its absence."""
 
 import asyncio
-import base64
 import hashlib
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from uuid import UUID
 
-import numpy as np
 import orjson
 
 from ai_stack.database import Database, Transaction, changes, idempotency
@@ -19,31 +14,25 @@ from ai_stack.database.documents import Lease
 from ai_stack.database.idempotency import KeptAnswer
 from ai_stack.errors import (
     AlreadyExists,
-    InvalidCursor,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
-    TooLarge,
 )
 from ai_stack.models.documents import (
     JSON,
     Document,
     DocumentPage,
     DocumentState,
-    Metadata,
     NewDocument,
 )
 from ai_stack.models.filters import Filter
 from ai_stack.models.principals import Principal
+from ai_stack.services.cursors import cursor_of, position_of
 from ai_stack.services.indexing import LEASE_S, Indexing
+from ai_stack.services.storable import check, check_nesting, require_storable
 
 WAIT_S = 30.0
 POLL_S = 0.05
-MAX_CONTENT = 32 << 20
-MAX_BATCH = 1000
-MAX_METADATA = 1 << 20
-MAX_NESTING = 64  # orjson writes 254 levels, and answers add some of their own
-NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON has it, and not after a backslash
 PAGE_LIMIT, PAGE_BYTES = 1000, 32 << 20
 FOLLOWED_HERE = 1 << 20
 
@@ -66,7 +55,6 @@ class Documents:
 
     database: Database
     indexing: Indexing
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def add(
         self,
@@ -115,7 +103,7 @@ class Documents:
         """
         if not 1 <= limit <= PAGE_LIMIT:
             raise InvalidRequest(f"limit must be between 1 and {PAGE_LIMIT}.")
-        after = None if cursor is None else _position(cursor)
+        after = None if cursor is None else position_of(cursor)
         async with self.database.transaction(principal.project_id) as tx:
             found = await rows.matching(
                 tx,
@@ -127,7 +115,7 @@ class Documents:
             )
             ids = _fitting(found[:limit])
             items = await rows.fetch(tx, ids)
-        return DocumentPage(items, _cursor(ids[-1]) if len(found) > len(ids) else None)
+        return DocumentPage(items, cursor_of(ids[-1]) if len(found) > len(ids) else None)
 
     async def patch(
         self,
@@ -145,7 +133,7 @@ class Documents:
         unknown = set(change) - {"content", "metadata"}
         if unknown:
             raise InvalidRequest(f"These cannot be changed: {', '.join(sorted(unknown))}.")
-        _check_nesting(change, "The change")
+        check_nesting(change, "The change")
 
         def merged(document: Document) -> NewDocument:
             both: JSON = {"content": document.content, "metadata": document.metadata}
@@ -290,80 +278,14 @@ def _from_json(value: JSON) -> NewDocument:
     return NewDocument(content, metadata)
 
 
-def check(new: Sequence[NewDocument]) -> None:
-    """Raise InvalidRequest or TooLarge for documents that cannot be stored."""
-    if not 1 <= len(new) <= MAX_BATCH:
-        raise InvalidRequest(f"A batch has 1 to {MAX_BATCH} documents.")
-    for n, document in enumerate(new):
-        _check_one(document, f"documents[{n}]" if len(new) > 1 else "The document")
-
-
-def _check_one(document: NewDocument, name: str) -> None:
-    if not document.content.strip():
-        raise InvalidRequest(f"{name} has no content.")
-    if len(document.content) > MAX_CONTENT:
-        raise TooLarge(f"{name} is longer than {MAX_CONTENT} characters.")
-    _require_storable(document.content, name)
-    _require_storable(document.key or "", name)
-    if document.key is not None and not 1 <= len(document.key) <= 1024:
-        raise InvalidRequest(f"{name}: an id has 1 to 1024 characters.")
-    check_metadata(document.metadata, name)
-    if document.vector is not None:
-        _check_vector(document.vector, name)
-
-
-def check_metadata(metadata: Metadata, name: str) -> None:
-    """Raise InvalidRequest or TooLarge for metadata that cannot be stored."""
-    _check_nesting(metadata, name)
-    try:
-        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"{name}: its metadata cannot be stored as JSON.") from error
-    if len(text) > MAX_METADATA:
-        raise TooLarge(f"{name}: its metadata is larger than {MAX_METADATA} bytes.")
-    if NUL.search(text):
-        raise InvalidRequest(f"{name}: its metadata has a NUL character, which cannot be stored.")
-
-
-def _check_nesting(value: JSON, name: str) -> None:
-    if _is_deeper(value, MAX_NESTING):
-        raise InvalidRequest(f"{name}: its metadata nests deeper than {MAX_NESTING} levels.")
-
-
-def _is_deeper(value: JSON, levels: int) -> bool:
-    if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
-        return False
-    inner = value.values() if isinstance(value, Mapping) else value
-    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)
-
-
-def _check_vector(vector: Sequence[float], name: str) -> None:
-    numbers = np.asarray(vector, dtype=np.float32)
-    if not 1 <= len(numbers) <= 4000 or not np.isfinite(numbers).all() or not numbers.any():
-        raise InvalidRequest(f"{name}: a vector has 1 to 4000 finite numbers, not all of them 0.")
-    if np.abs(numbers).max() > 65504:
-        raise InvalidRequest(f"{name}: a vector's numbers lie within ±65504.")
-    if not numbers.astype(np.float16).any():  # as which they are stored
-        raise InvalidRequest(f"{name}: a vector's numbers are not all nearer to 0 than 6e-8.")
-
-
-def _require_storable(text: str, name: str) -> None:
-    if "\x00" in text:
-        raise InvalidRequest(f"{name} has a NUL character, which cannot be stored.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{name} has a lone surrogate, which is no character.") from error
-
-
 def _key(id: str) -> str:
-    _require_storable(id, "The id")
+    require_storable(id, "The id")
     return id
 
 
 def _text(search: str | None) -> str | None:
     if search is not None:
-        _require_storable(search, "The search")
+        require_storable(search, "The search")
     return search
 
 
@@ -399,14 +321,3 @@ def _fitting(found: Sequence[tuple[UUID, int]]) -> list[UUID]:
             break
         ids.append(id)
     return ids
-
-
-def _cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
-
-
-def _position(cursor: str) -> UUID:
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
-    except ValueError as error:
-        raise InvalidCursor from error

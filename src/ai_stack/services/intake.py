@@ -21,11 +21,11 @@ from ai_stack.database.run_files import Result, WaitingFile
 from ai_stack.errors import AIStackError, AlreadyExists, StorageFull, Unavailable
 from ai_stack.models.documents import JSON, Metadata, NewDocument
 from ai_stack.parsers import Parsed
-from ai_stack.services.documents import check
 from ai_stack.services.exports import is_line
 from ai_stack.services.restoring import Restoration
 from ai_stack.services.runs import RunContext
 from ai_stack.services.sources import FileSource
+from ai_stack.services.storable import check
 from ai_stack.services.uploads import RESTORED
 
 PAGE = 200

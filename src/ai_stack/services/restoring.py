@@ -8,8 +8,8 @@ from ai_stack.database.imports import Stored
 from ai_stack.database.run_files import Result
 from ai_stack.errors import AIStackError
 from ai_stack.models.documents import Metadata, NewDocument
-from ai_stack.services.documents import check
 from ai_stack.services.exports import from_line
+from ai_stack.services.storable import check
 
 BATCH, BATCH_BYTES = 256, 4 << 20
 

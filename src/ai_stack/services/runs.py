@@ -5,7 +5,6 @@ idempotent, since a run whose worker died is taken up again from its beginning.
 """
 
 import asyncio
-import base64
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from ai_stack.models.runs import (
     RunPage,
     RunStatus,
 )
+from ai_stack.services.cursors import cursor_of, position_of
 
 CONCURRENCY = 4
 MAX_TRIES = 20
@@ -122,11 +122,11 @@ class Runs:
         _check_limit(limit)
         if kind is not None and "\x00" in kind:
             raise InvalidRequest("There is no such kind of run.")
-        before = None if cursor is None else _position(cursor)
+        before = None if cursor is None else position_of(cursor)
         async with self.database.transaction(principal.project_id) as tx:
             found = await rows.page(tx, before=before, limit=limit + 1, kind=kind)
         items = found[:limit]
-        return RunPage(items, _cursor(items[-1].id) if len(found) > limit else None)
+        return RunPage(items, cursor_of(items[-1].id) if len(found) > limit else None)
 
     async def files(
         self,
@@ -342,17 +342,6 @@ def _phrase(status: RunStatus) -> str:
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= PAGE_LIMIT:
         raise InvalidRequest(f"limit must be between 1 and {PAGE_LIMIT}.")
-
-
-def _cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
-
-
-def _position(cursor: str) -> UUID:
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
-    except ValueError as error:
-        raise InvalidCursor from error
 
 
 def _number(cursor: str) -> int:

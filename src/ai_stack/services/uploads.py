@@ -20,9 +20,9 @@ from ai_stack.errors import InvalidRequest, TooLarge
 from ai_stack.models.documents import JSON
 from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
-from ai_stack.services.documents import check_metadata
 from ai_stack.services.downloads import check_url
 from ai_stack.services.runs import Runs
+from ai_stack.services.storable import check_metadata
 
 MAX_FILES = 5000
 MAX_FIELD_BYTES = 1 << 20
