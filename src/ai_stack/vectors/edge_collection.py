@@ -172,7 +172,7 @@ class Collection:
     def _due(self, idle: bool) -> bool:
         fresh = sum(s.points for s in self.shards if s.path.name != self.layout.built)
         built = self.points - fresh
-        enough = IDLE_POINTS + built // 50 if idle else BUSY_POINTS + built // 5
+        enough = IDLE_POINTS + built // 50 if idle else BUSY_POINTS + built // 2
         return fresh >= enough or (self._unindexed and idle)
 
     async def rebuild(self) -> None:
