@@ -2,18 +2,18 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ai_stack.caches import open_cache
+from ai_stack.caches import Cache, open_cache
 from ai_stack.database import Database, changes, open_database
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
 from ai_stack.embedders import open_embedder
 from ai_stack.errors import SettingsError
 from ai_stack.parsers.pool import ParserPool
-from ai_stack.rerankers import open_reranker
+from ai_stack.rerankers import Reranker, open_reranker
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Models
 from ai_stack.services.embedding_models import EmbeddingModels
@@ -26,12 +26,12 @@ from ai_stack.services.indexing import Indexing
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.retention import Retention
-from ai_stack.services.runs import Runs
+from ai_stack.services.runs import Handler, Runs
 from ai_stack.services.search import Search
 from ai_stack.services.uploads import Uploads
 from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
-from ai_stack.vectors import open_vectors
+from ai_stack.vectors import Vectors, open_vectors
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,90 +63,129 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
     them says so when it is asked.
     """
     async with AsyncExitStack() as exits:
-        database = await open_database(
-            _required(settings.database, "AI_STACK_DATABASE_URL"),
-            connections=settings.database_connections,
-            disk=_disk(settings),
-        )
-        exits.push_async_callback(database.aclose)
-        cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
-        exits.push_async_callback(cache.aclose)
-        secret = settings.qdrant_api_key
-        key = None if secret is None else secret.get_secret_value()
-        vectors = await exits.enter_async_context(
-            open_vectors(settings.vectors, api_key=key, database=database)
-        )
-        models = Models(database, lambda name: open_embedder(settings, name))
-        exits.push_async_callback(models.aclose)
-        reranker = open_reranker(settings)
-        if reranker is not None:
-            exits.push_async_callback(reranker.aclose)
-        indexing = Indexing(database, models, vectors, cache)
-        parsers = ParserPool(
-            settings.import_workers or os.cpu_count() or 1,
-            settings.import_timeout_s,
-            settings.import_memory_bytes,
-        )
-        exits.push_async_callback(parsers.aclose)
-        imports = Imports(
-            database, parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
-        )
-        notices = Notices(database, CHANNEL)
-        exits.push_async_callback(notices.aclose)
-        fsck = Fsck(database, models, indexing, Points(database, vectors, indexing))
-        embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
-        index = Index(database, models, vectors, indexing, fsck)
-        maintenance = Maintenance(database, index, fsck, embeddings)
-        runs = Runs(
-            database,
-            notices,
-            {"import": imports, **maintenance.handlers},
-            alone=frozenset(maintenance.handlers),
-        )
-        probes: dict[str, Probe | None] = {
-            "postgres": database.ping,
-            "redis": cache.ping,
-            "vectors": vectors.ping,
-            "embedder": models.ping,
-            "llama-cpp": None,
-            "jobs": lambda: _changes(database),
-        }
-        yield Stack(
-            settings=settings,
-            database=database,
-            models=models,
-            indexing=indexing,
-            documents=Documents(database, indexing),
-            search=Search(
-                database,
-                models,
-                vectors,
-                cache,
-                reranker,
-                settings.hybrid_weight,
-                settings.search_cache_ttl_s,
-            ),
-            runs=runs,
-            uploads=Uploads(
-                database,
-                runs,
-                settings.import_max_file_bytes,
-                settings.import_max_total_bytes,
-                settings.import_allow_private_urls,
-            ),
-            exports=Exports(database),
-            watching=Watching(
-                database,
-                runs,
-                imports,
-                settings.data_dir / "imports",
-                settings.watch_interval_s,
-            ),
-            retention=Retention(database),
-            embeddings=embeddings,
-            maintenance=maintenance,
-            health=HealthChecks(probes),
-        )
+        yield _assembled(settings, await _open_doors(settings, exits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """What the services reach the other processes through."""
+
+    database: Database
+    cache: Cache
+    vectors: Vectors
+    models: Models
+    reranker: Reranker | None
+    parsers: ParserPool
+    notices: Notices
+
+
+async def _open_doors(settings: Settings, exits: AsyncExitStack) -> _Doors:
+    database = await open_database(
+        _required(settings.database, "AI_STACK_DATABASE_URL"),
+        connections=settings.database_connections,
+        disk=_disk(settings),
+    )
+    exits.push_async_callback(database.aclose)
+    cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
+    exits.push_async_callback(cache.aclose)
+    vectors = await exits.enter_async_context(_vectors(settings, database))
+    models = Models(database, lambda name: open_embedder(settings, name))
+    exits.push_async_callback(models.aclose)
+    reranker = open_reranker(settings)
+    if reranker is not None:
+        exits.push_async_callback(reranker.aclose)
+    parsers = _parsers(settings)
+    exits.push_async_callback(parsers.aclose)
+    notices = Notices(database, CHANNEL)
+    exits.push_async_callback(notices.aclose)
+    return _Doors(database, cache, vectors, models, reranker, parsers, notices)
+
+
+def _vectors(settings: Settings, database: Database) -> AbstractAsyncContextManager[Vectors]:
+    secret = settings.qdrant_api_key
+    key = None if secret is None else secret.get_secret_value()
+    return open_vectors(settings.vectors, api_key=key, database=database)
+
+
+def _parsers(settings: Settings) -> ParserPool:
+    return ParserPool(
+        settings.import_workers or os.cpu_count() or 1,
+        settings.import_timeout_s,
+        settings.import_memory_bytes,
+    )
+
+
+def _assembled(settings: Settings, doors: _Doors) -> Stack:
+    database, models = doors.database, doors.models
+    indexing = Indexing(database, models, doors.vectors, doors.cache)
+    imports = Imports(
+        database, doors.parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
+    )
+    maintenance, embeddings = _maintenance(doors, indexing)
+    handlers: dict[str, Handler] = {"import": imports, **maintenance.handlers}
+    runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
+    return Stack(
+        settings=settings,
+        database=database,
+        models=models,
+        indexing=indexing,
+        documents=Documents(database, indexing),
+        search=_search(settings, doors),
+        runs=runs,
+        uploads=_uploads(settings, database, runs),
+        exports=Exports(database),
+        watching=_watching(settings, database, runs, imports),
+        retention=Retention(database),
+        embeddings=embeddings,
+        maintenance=maintenance,
+        health=HealthChecks(_probes(doors)),
+    )
+
+
+def _maintenance(doors: _Doors, indexing: Indexing) -> tuple[Maintenance, EmbeddingModels]:
+    database, models, vectors = doors.database, doors.models, doors.vectors
+    fsck = Fsck(database, models, indexing, Points(database, vectors, indexing))
+    embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
+    index = Index(database, models, vectors, indexing, fsck)
+    return Maintenance(database, index, fsck, embeddings), embeddings
+
+
+def _search(settings: Settings, doors: _Doors) -> Search:
+    return Search(
+        doors.database,
+        doors.models,
+        doors.vectors,
+        doors.cache,
+        doors.reranker,
+        settings.hybrid_weight,
+        settings.search_cache_ttl_s,
+    )
+
+
+def _uploads(settings: Settings, database: Database, runs: Runs) -> Uploads:
+    return Uploads(
+        database,
+        runs,
+        settings.import_max_file_bytes,
+        settings.import_max_total_bytes,
+        settings.import_allow_private_urls,
+    )
+
+
+def _watching(settings: Settings, database: Database, runs: Runs, imports: Imports) -> Watching:
+    folder = settings.data_dir / "imports"
+    return Watching(database, runs, imports, folder, settings.watch_interval_s)
+
+
+def _probes(doors: _Doors) -> dict[str, Probe | None]:
+    return {
+        "postgres": doors.database.ping,
+        "redis": doors.cache.ping,
+        "vectors": doors.vectors.ping,
+        "embedder": doors.models.ping,
+        "llama-cpp": None,
+        "jobs": lambda: _changes(doors.database),
+    }
 
 
 def _disk(settings: Settings) -> Path | None:

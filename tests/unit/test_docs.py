@@ -17,7 +17,7 @@ REFERENCE = ROOT / "docs/reference"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-MACHINE = re.compile(r"/home/|/root\b|/work/|/farm/|\bvm-|\.internal\b")
+MACHINE = re.compile(r"/(home|root|mnt|media|Users)\b|\.internal\b")
 
 
 @pytest.fixture(scope="module")
