@@ -46,6 +46,16 @@ async def count_vectors(tx: Transaction, model_id: int) -> int:
     return 0 if row is None else int(row[0])
 
 
+async def count_missing(tx: Transaction, model_id: int) -> int:
+    """Chunks without an embedding of a model that no change under way will give one."""
+    row = await tx.row(
+        "SELECT count(*) FROM chunks c WHERE NOT EXISTS"
+        f" (SELECT FROM embeddings e WHERE e.chunk_id = c.id AND e.model_id = {int(model_id)})"
+        " AND NOT EXISTS (SELECT FROM dirty x WHERE x.document_id = c.document_id)"
+    )
+    return 0 if row is None else int(row[0])
+
+
 async def documents_without(tx: Transaction, model_id: int, limit: int) -> list[UUID]:
     """Some documents with chunks that have no embedding of a model."""
     rows = await tx.rows(

@@ -78,8 +78,8 @@ class EmbeddingModels:
         Raises NotFound, and Conflict when chunks lack a vector of it.
         """
         model = await self._find(name)
-        embedded, chunks = await self._counts(model)
-        if embedded < chunks and model.state == "building":
+        if model.state == "building" and await self._missing(model):
+            embedded, chunks = await self._counts(model)
             raise Conflict(f"{model.model.name} has vectors of {embedded} of {chunks} chunks yet.")
         if model.state != "active":
             await self._set_state(model, "active")
@@ -158,6 +158,13 @@ class EmbeddingModels:
                 chunks += (await consistency.counts(tx))[1]
                 embedded += await consistency.count_vectors(tx, model.id)
         return embedded, chunks
+
+    async def _missing(self, model: StoredModel) -> int:
+        missing = 0
+        for project_id in await consistency.projects(self.database):
+            async with self.database.transaction(project_id) as tx:
+                missing += await consistency.count_missing(tx, model.id)
+        return missing
 
     async def _set_state(self, model: StoredModel, state: rows.ModelState) -> None:
         async with self.database.transaction(None) as tx:
