@@ -186,7 +186,7 @@ async def test_a_new_watcher_follows_what_happened_meanwhile(folder: Folder) -> 
 
 async def test_documents_of_others_are_not_the_folders(folder: Folder) -> None:
     mine = NewDocument("Mine.", key="imports/mine.md")
-    await folder.stack.documents.upsert(ME, mine)
+    await folder.stack.documents.add(ME, [mine], wait=False)
     folder.write("a.md", "# A\n")
     await folder.follow()
     assert "mine.md" in await folder.texts()

@@ -6,7 +6,7 @@ input and run in worker processes only (pool.py starts them, child.py is what ru
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ai_stack.errors import InvalidRequest, TooLarge
 
@@ -88,7 +88,3 @@ def storable(text: str) -> tuple[str, int]:
 
 def _clean(value: Value) -> Value:
     return storable(value)[0] if isinstance(value, str) else value
-
-
-def read_source(path: Path, name: str, limits: Limits) -> Source:
-    return Source(name, path.read_bytes(), None, limits)

@@ -13,7 +13,6 @@ from ai_stack.database import documents as rows
 from ai_stack.database.documents import Lease
 from ai_stack.database.idempotency import KeptAnswer
 from ai_stack.errors import (
-    AlreadyExists,
     InvalidRequest,
     NotFound,
     PreconditionFailed,
@@ -152,20 +151,6 @@ class Documents:
     ) -> Written:
         """Put another content and metadata in a document's place."""
         return await self._rewrite(principal, id, lambda _: new, if_match, wait=wait)
-
-    async def upsert(
-        self, principal: Principal, new: NewDocument, *, wait: bool = False
-    ) -> Written:
-        """Store a document under its key, in the place of the one that has the key now."""
-        if new.key is None:
-            raise InvalidRequest("An upsert needs a key.")
-        try:
-            return await self.put(principal, new.key, new, wait=wait)
-        except NotFound:
-            try:
-                return await self.add(principal, [new], wait=wait)
-            except AlreadyExists:  # a twin was faster
-                return await self.put(principal, new.key, new, wait=wait)
 
     async def delete(
         self, principal: Principal, id: str, *, if_match: int | None = None, wait: bool = True
