@@ -4,10 +4,12 @@ AIStackError                    500 internal_error
 ├── SettingsError               500 invalid_settings
 ├── InvalidRequest              422 invalid_request
 │   ├── InvalidFilter           422 invalid_filter
-│   └── InvalidCursor           422 invalid_cursor
+│   ├── InvalidCursor           422 invalid_cursor
+│   └── ContextTooLong          422 context_length_exceeded
 ├── Unauthenticated             401 unauthenticated
 ├── Forbidden                   403 forbidden
 ├── NotFound                    404 not_found
+│   └── ModelNotFound           404 model_not_found
 ├── Conflict                    409 conflict
 │   ├── AlreadyExists           409 already_exists
 │   └── IdempotencyMismatch     422 idempotency_mismatch
@@ -18,7 +20,10 @@ AIStackError                    500 internal_error
 ├── Unavailable                 503 unavailable
 │   ├── DatabaseUnavailable     503 database_unavailable
 │   ├── VectorsUnavailable      503 vectors_unavailable
-│   └── EmbedderUnavailable     503 embedder_unavailable
+│   ├── EmbedderUnavailable     503 embedder_unavailable
+│   └── EngineUnavailable       503 engine_unavailable
+├── EngineFailed                502 engine_failed
+│   └── EngineBroken            502 engine_broken
 ├── StorageFull                 507 storage_full
 ├── DeadlineExceeded            504 deadline_exceeded
 └── StackError                  500 stack_error (the supervisor's)
@@ -66,6 +71,12 @@ class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
 
 
+class ContextTooLong(InvalidRequest):
+    """The request has more tokens than this model's context holds."""
+
+    code = "context_length_exceeded"
+
+
 class Unauthenticated(AIStackError):
     """This request needs valid credentials."""
 
@@ -82,6 +93,12 @@ class NotFound(AIStackError):
     """There is nothing here under this id."""
 
     status, code = 404, "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No engine serves this model; GET /v1/models lists those that are served."""
+
+    code = "model_not_found"
 
 
 class Conflict(AIStackError):
@@ -148,6 +165,24 @@ class EmbedderUnavailable(Unavailable):
     """The embedder does not answer; try again shortly."""
 
     code = "embedder_unavailable"
+
+
+class EngineUnavailable(Unavailable):
+    """No engine that serves this model answers; try again shortly."""
+
+    code = "engine_unavailable"
+
+
+class EngineFailed(AIStackError):
+    """The engine failed at this request; its own log tells more."""
+
+    status, code = 502, "engine_failed"
+
+
+class EngineBroken(EngineFailed):
+    """The engine broke off in the middle of its answer; what came is incomplete."""
+
+    code = "engine_broken"
 
 
 class StorageFull(AIStackError):

@@ -1,0 +1,85 @@
+"""What travels between the floors of inference: models that are served, calls, and their record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+Operation = Literal["chat", "completion", "embedding", "rerank"]
+Outcome = Literal["ok", "refused", "failed", "broken", "cancelled", "late"]
+Priority = Literal["interactive", "batch"]
+Body: TypeAlias = Mapping[str, object]
+
+GENERATION: frozenset[Operation] = frozenset({"chat", "completion"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as one engine serves it.
+
+    `context_length` is what one request may fill, in tokens. `slots` are the requests that the
+    engine works on at once. `revision` changes when other weights serve the same id. A model
+    that is not `loaded` is loaded by its first request.
+    """
+
+    id: str
+    context_length: int | None = None
+    slots: int | None = None
+    operations: frozenset[Operation] = GENERATION
+    owned_by: str = "local"
+    created: int = 0
+    revision: str = ""
+    loaded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to an engine, in OpenAI's form; `encoded` is `body` as JSON.
+
+    An engine that has nothing to translate sends `encoded` as it is.
+    """
+
+    operation: Operation
+    body: Body
+    encoded: bytes
+
+    @property
+    def model(self) -> str:
+        return str(self.body["model"])
+
+    @property
+    def streamed(self) -> bool:
+        return self.body.get("stream") is True
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer; `cached` of the prompt's were found in the engine's own cache."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+
+@dataclass(slots=True)
+class InferenceRecord:
+    """One row of the log of inferences; times in milliseconds, tokens as the engine told them."""
+
+    id: UUID
+    at: datetime
+    project_id: UUID
+    principal: str
+    operation: str
+    model: str
+    engine: str | None = None
+    outcome: Outcome = "ok"
+    usage: Usage | None = None
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+    cached: bool = False
+    cost: float = 0.0
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+Tokens: TypeAlias = Sequence[int]
