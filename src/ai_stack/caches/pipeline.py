@@ -1,0 +1,179 @@
+"""One connection to Redis that all callers share; it knows the protocol, and no command.
+
+Commands go out as they come and are answered in their order, so that no caller waits for
+another's round trip. A server that does not answer in time is left alone for a while: a dead
+cache costs one short wait now and then, not one for each request.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+TIMEOUT_S, LOOK_S, PAUSE_S = 0.25, 0.05, 0.5
+MAX_WAITING = 20_000
+
+Part: TypeAlias = bytes | str | int
+Answer: TypeAlias = bytes | int | list["Answer"] | None
+
+
+class Down(Exception):
+    """The server does not answer, or answers with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is and how to begin with it, from redis://, rediss:// or unix://."""
+
+    path: str | None
+    host: str
+    port: int
+    tls: bool
+    opening: tuple[tuple[Part, ...], ...]
+
+    @classmethod
+    def read(cls, url: str) -> "Address":
+        parts, asked = urlsplit(url), parse_qs(urlsplit(url).query)
+        is_local = parts.scheme == "unix"
+        number = asked.get("db", ["" if is_local else parts.path.strip("/")])[0]
+        password = unquote(parts.password or "") or asked.get("password", [""])[0]
+        user = (unquote(parts.username),) if parts.username else ()
+        opening: list[tuple[Part, ...]] = [("AUTH", *user, password)] if password else []
+        if number.isdigit() and int(number):
+            opening.append(("SELECT", number))
+        path = unquote(parts.path) if is_local else None
+        host, port = parts.hostname or "127.0.0.1", parts.port or 6379
+        return cls(path, host, port, parts.scheme == "rediss", tuple(opening))
+
+
+class Pipeline:
+    """A client that connects when it is first used and again after a failure."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._link: _Link | None = None
+        self._connecting: asyncio.Task[_Link] | None = None
+        self._paused_until = float("-inf")
+
+    async def call(self, *command: Part) -> Answer:
+        """The answer to one command; Down for a server that cannot give one now."""
+        link = self._link
+        if link is None or link.ended:
+            link = await self._connected()
+        answer = await link.send(command)
+        if isinstance(answer, hiredis.HiredisError):
+            raise Down(str(answer))
+        return cast(Answer, answer)
+
+    async def _connected(self) -> "_Link":
+        if asyncio.get_running_loop().time() < self._paused_until:
+            raise Down
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._settle)
+        return await asyncio.shield(self._connecting)
+
+    def _settle(self, task: "asyncio.Task[_Link]") -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is not None:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._paused_until = asyncio.get_running_loop().time() + PAUSE_S
+
+    async def _connect(self) -> "_Link":
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                self._link = link = await self._opened()
+                for command in self._address.opening:
+                    if isinstance(await link.send(command), hiredis.HiredisError):
+                        link.end()
+                        raise Down
+                return link
+        except (OSError, TimeoutError) as error:
+            raise Down from error
+
+    async def _opened(self) -> "_Link":
+        loop, address = asyncio.get_running_loop(), self._address
+        if address.path is not None:
+            return (await loop.create_unix_connection(self._new_link, address.path))[1]
+        context = ssl.create_default_context() if address.tls else None
+        place = (address.host, address.port)
+        return (await loop.create_connection(self._new_link, *place, ssl=context))[1]
+
+    def _new_link(self) -> "_Link":
+        return _Link(self._rest)
+
+    async def aclose(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.end()
+
+
+class _Link(asyncio.Protocol):
+    """One connection's life; `late` is called when it ends because the server was too slow."""
+
+    def __init__(self, late: Callable[[], None]) -> None:
+        self.ended = False
+        self._late = late
+        self._loop = asyncio.get_running_loop()
+        self._parser = hiredis.Reader()
+        self._waiting = deque[tuple[asyncio.Future[object], float]]()
+        self._transport: asyncio.Transport | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def send(self, command: tuple[Part, ...]) -> "asyncio.Future[object]":
+        answer: asyncio.Future[object] = self._loop.create_future()
+        if self.ended or self._transport is None or len(self._waiting) >= MAX_WAITING:
+            answer.set_exception(Down())
+            return answer
+        self._waiting.append((answer, self._loop.time()))
+        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        if self._watch is None:
+            self._watch = self._loop.call_later(LOOK_S, self._look)
+        return answer
+
+    def _look(self) -> None:
+        self._watch = None
+        if not self._waiting:
+            return
+        if self._loop.time() - self._waiting[0][1] > TIMEOUT_S:
+            self._late()
+            self.end()
+        else:
+            self._watch = self._loop.call_later(LOOK_S, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets()) is not False:
+                answer, _ = self._waiting.popleft()
+                if not answer.done():
+                    answer.set_result(reply)
+        except (hiredis.ProtocolError, IndexError):
+            self.end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Close; whoever waits gets Down."""
+        self.ended = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._transport is not None:
+            self._transport.abort()
+        while self._waiting:
+            answer, _ = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(Down())
