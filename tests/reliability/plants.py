@@ -68,16 +68,24 @@ def forgotten_key() -> None:
 def early_forgetting() -> None:
     """A change is forgotten before the index is written."""
     from ai_stack.database import changes
+    from ai_stack.services.arrivals import Arrivals
     from ai_stack.services.indexing import Indexing
 
-    original = Indexing._follow
+    original, published = Indexing._follow, Arrivals.publish
 
     async def follow(self: Any, project_id: Any, leases: Any) -> None:
         async with self.database.transaction(project_id) as tx:
             await changes.finish(tx, leases)
         await original(self, project_id, leases)
 
+    async def publish(self: Any, arrived: Any) -> bool:
+        async with self.indexing.database.transaction(arrived.leases[0].project_id) as tx:
+            await changes.finish(tx, arrived.leases)
+        await published(self, arrived)
+        return True
+
     Indexing._follow = follow  # type: ignore[method-assign]
+    Arrivals.publish = publish  # type: ignore[method-assign]
 
 
 @plant

@@ -12,6 +12,7 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import IntegrityError
 
 from ai_stack.database import Record, Transaction
+from ai_stack.database.arrays import Ids
 from ai_stack.database.filters import compile_filter
 from ai_stack.errors import AlreadyExists, NotFound
 from ai_stack.models.documents import Document, DocumentState, Metadata, NewDocument
@@ -60,9 +61,7 @@ async def insert(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> No
         " content text, metadata jsonb, vector text, created timestamptz, updated timestamptz)",
         {"rows": orjson.dumps([_row(id, document) for id, document in new]).decode()},
     )
-    keyed = [(id, d.key, d.source_hash) for id, d in new if d.key is not None]
-    if keyed:
-        await _insert_keys(tx, keyed)
+    await insert_keys(tx, new)
 
 
 def _row(id: UUID, document: NewDocument) -> dict[str, object]:
@@ -76,7 +75,11 @@ def _row(id: UUID, document: NewDocument) -> dict[str, object]:
     }
 
 
-async def _insert_keys(tx: Transaction, keyed: Sequence[tuple[UUID, str, str | None]]) -> None:
+async def insert_keys(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> None:
+    """Store the callers' keys of new documents; AlreadyExists when one is taken."""
+    keyed = [(id, d.key, d.source_hash) for id, d in new if d.key is not None]
+    if not keyed:
+        return
     await _check_free(tx, [key for _, key, _ in keyed])
     try:
         await tx.execute(
@@ -122,7 +125,7 @@ async def mark_dirty(tx: Transaction, ids: Collection[UUID], lease_s: float = 0)
         " ON CONFLICT (document_id) DO UPDATE SET version = nextval('aidb.versions'),"
         " due = excluded.due, tries = 0, failed = false, error = NULL"
         " RETURNING document_id, project_id, version",
-        {"ids": list(ids), "lease": lease_s},
+        {"ids": Ids(ids), "lease": lease_s},
     )
     return [Lease(*row) for row in rows]
 
@@ -148,7 +151,7 @@ async def fetch(tx: Transaction, ids: Collection[UUID], *, lock: bool = False) -
     locking = " FOR UPDATE OF d" if lock else ""
     rows = await tx.rows(
         f"SELECT {COLUMNS} FROM {SOURCE} WHERE d.id = ANY (%(ids)s) ORDER BY d.id{locking}",
-        {"ids": list(ids)},
+        {"ids": Ids(ids)},
     )
     return [from_row(row) for row in rows]
 

@@ -26,6 +26,7 @@ from ai_stack.models.documents import (
 )
 from ai_stack.models.filters import Filter
 from ai_stack.models.principals import Principal
+from ai_stack.services.arrivals import Arrivals, Arrived
 from ai_stack.services.cursors import cursor_of, position_of
 from ai_stack.services.indexing import LEASE_S, Indexing
 from ai_stack.services.storable import check, check_nesting, require_storable
@@ -70,15 +71,23 @@ class Documents:
         IdempotencyMismatch when the key came with other documents before.
         """
         check(new)
+        arrivals = Arrivals(self.indexing)
+        model = await arrivals.model(new) if wait else None
+        arrived: Arrived | None = None
+        leases: Sequence[Lease] = ()
         async with self.database.transaction(principal.project_id) as tx:
             kept = await _claim(tx, idempotency_key, new)
-            if kept is None:
-                ids = [tx.new_id() for _ in new]
-                await rows.insert(tx, [*zip(ids, new, strict=True)])
-                leases = await _mark(tx, ids, new, wait=wait)
-                await _keep(tx, idempotency_key, ids)
+            if kept is not None:
+                ids = kept
+            elif model is not None:
+                arrived = await arrivals.write(tx, model, new)
+                ids, leases = [d.uuid for d in arrived.documents], arrived.leases
             else:
-                ids, leases = kept, []
+                ids, leases = await _insert(tx, new, wait=wait)
+            if kept is None:
+                await _keep(tx, idempotency_key, ids)
+        if arrived is not None and await _published(arrivals, arrived):
+            return Written(arrived.documents, True)
         return await self._written(principal, ids, leases, wait=wait)
 
     async def get(self, principal: Principal, id: str) -> Document:
@@ -228,6 +237,22 @@ class Documents:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             return False
+
+
+async def _published(arrivals: Arrivals, arrived: Arrived) -> bool:
+    try:
+        async with asyncio.timeout(WAIT_S):
+            return await arrivals.publish(arrived)
+    except TimeoutError:
+        return False
+
+
+async def _insert(
+    tx: Transaction, new: Sequence[NewDocument], *, wait: bool
+) -> tuple[list[UUID], Sequence[Lease]]:
+    ids = [tx.new_id() for _ in new]
+    await rows.insert(tx, [*zip(ids, new, strict=True)])
+    return ids, await _mark(tx, ids, new, wait=wait)
 
 
 async def _mark(

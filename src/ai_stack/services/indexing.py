@@ -71,7 +71,7 @@ class Indexing:
             await self._apply(project_id, group)
 
     async def _apply(self, project_id: UUID, leases: Sequence[Lease]) -> None:
-        async with self._kept(project_id, leases):
+        async with self.kept(project_id, leases):
             by_id = {lease.document_id: lease for lease in leases}
             async for piece in self.pieces(project_id, [*by_id]):
                 await self._attempt(project_id, [by_id[id] for id in piece])
@@ -96,7 +96,7 @@ class Indexing:
             await self._attempt(project_id, [lease])
 
     @asynccontextmanager
-    async def _kept(self, project_id: UUID, leases: Sequence[Lease]) -> AsyncIterator[None]:
+    async def kept(self, project_id: UUID, leases: Sequence[Lease]) -> AsyncIterator[None]:
         """Keep the leases for as long as this takes, and for LEASE_S when this process dies."""
         keeper = asyncio.create_task(self._keep(project_id, leases))
         try:
@@ -147,14 +147,14 @@ class Indexing:
             states = await chunks.states(tx, ids)
         changed = [s for s in states if s.content is not None]
         await self._rewrite(project_id, changed)
-        for model in await self._models():
+        for model in await self.kept_models():
             await self.embed_missing(project_id, model, [s.document_id for s in states])
             await self.publish(project_id, model, ids)
         await self.cache.renew(str(project_id))
         async with self.database.transaction(project_id) as tx:
             await changes.finish(tx, leases)
 
-    async def _models(self) -> list[StoredModel]:
+    async def kept_models(self) -> list[StoredModel]:
         """The models whose vectors are kept, the active one first."""
         active = await self.models.active()
         return [active, *(m for m in await self.models.stored() if m.id != active.id)]
