@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import embedders
 import hub
 from ai_stack.channel import Channel
 from ai_stack.embedders.descriptions import MINILM, Description
-from ai_stack.embedders.hub import Hub
+from ai_stack.embedders.hub import fetch
 from ai_stack.embedders.onnx import OnnxEmbedder
 from ai_stack.embedders.session import Session
 from ai_stack.embedders.weights import minilm, prepare
 from ai_stack.errors import EmbedderUnavailable, SettingsError, StackError, TooBusy
+from ai_stack.hub import Hub
 from minilm import FloatMiniLM
 
 PASSAGE = "Open a file and read its lines. The file is closed when the block ends. " * 11
@@ -175,9 +177,9 @@ async def test_a_model_comes_from_the_hub_once(files: dict[str, bytes], tmp_path
     seen: list[tuple[str, int, int]] = []
     with hub.FakeHub(files, token="hf_secret").serving() as served:
         asked = Hub(served.url, "hf_secret", lambda *step: seen.append(step))
-        found = asked.fetch(OTHER, tmp_path)
+        found = fetch(asked, OTHER, tmp_path)
         requests = len(served.requests)
-        assert asked.fetch(OTHER, tmp_path) == found
+        assert fetch(asked, OTHER, tmp_path) == found
         assert len(served.requests) == requests
         assert {a for verb, *_, a in served.requests if verb == "CDN"} == {None}
     assert found.onnx.read_bytes() == files["org/other/onnx/model.onnx"]
@@ -193,7 +195,7 @@ async def test_a_download_goes_on_after(
     faults: list[str], files: dict[str, bytes], tmp_path: Path
 ) -> None:
     with hub.FakeHub(files, faults=list(faults)).serving() as served:
-        found = client(served).fetch(OTHER, tmp_path)
+        found = fetch(client(served), OTHER, tmp_path)
     assert found.onnx.read_bytes() == files["org/other/onnx/model.onnx"]
     assert len(served.downloads()) == len([f for f in faults if f != "ignore-range"]) + 1
     assert served.downloads()[-1] is None or int(served.downloads()[-1][6:-1]) > 1 << 20
@@ -204,7 +206,7 @@ async def test_a_wrong_hash_is_refused_and_not_kept(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:
     with hub.FakeHub(files, lie=True).serving() as served, pytest.raises(StackError, match="hash"):
-        client(served).fetch(OTHER, tmp_path)
+        fetch(client(served), OTHER, tmp_path)
     assert not [f for f in tmp_path.rglob("*") if f.is_file()]
 
 
@@ -213,7 +215,7 @@ async def test_other_weights_than_the_pinned_are_refused(
 ) -> None:
     pinned = Description("other", 384, 64, repository="org/other", weights=MINILM.weights)
     with hub.FakeHub(files).serving() as served, pytest.raises(StackError, match="weights"):
-        prepare(pinned, tmp_path, client(served).fetch)
+        prepare(pinned, tmp_path, partial(fetch, client(served)))
 
 
 async def test_a_closed_repository_names_the_token(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -221,13 +223,13 @@ async def test_a_closed_repository_names_the_token(files: dict[str, bytes], tmp_
         hub.FakeHub(files, token="hf_secret").serving() as served,
         pytest.raises(StackError, match="HUGGING_FACE_HUB_TOKEN"),
     ):
-        client(served, "wrong").fetch(OTHER, tmp_path)
+        fetch(client(served, "wrong"), OTHER, tmp_path)
 
 
 async def test_without_a_network_the_way_out_is_told(tmp_path: Path) -> None:
     nowhere = Hub("http://127.0.0.1:9", timeout_s=0.4, pause_s=0)
     with pytest.raises(EmbedderUnavailable, match='name it as "folder"'):
-        nowhere.fetch(OTHER, tmp_path)
+        fetch(nowhere, OTHER, tmp_path)
 
 
 async def test_a_repository_without_onnx_says_so(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ async def test_a_repository_without_onnx_says_so(files: dict[str, bytes], tmp_pa
         hub.FakeHub({}).serving() as served,
         pytest.raises(StackError, match=r"has no onnx/model_quantized\.onnx"),
     ):
-        client(served).fetch(OTHER, tmp_path)
+        fetch(client(served), OTHER, tmp_path)
 
 
 async def test_the_child_fetches_a_model_that_it_is_told(
