@@ -1,0 +1,65 @@
+"""JSON over one engine's HTTP: what comes back is an answer of status 200, or one of our errors."""
+
+from typing import Any
+
+import orjson
+
+from ai_stack.engines.http import Answer, Client, Origin
+from ai_stack.engines.refusals import refusal
+from ai_stack.errors import EngineFailed
+
+MAX_REFUSAL_BYTES = 64 << 10
+MEDIA_TYPES = ("application/json", "text/event-stream")
+
+
+class Wire:
+    """Asks one engine; every refusal is raised as what it means."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.name = origin.name
+        self._client = Client(origin)
+
+    async def open(self, path: str, encoded: bytes) -> Answer:
+        """The answer to a POST as it begins; whoever opened it closes it."""
+        answer = await self._client.post(path, encoded)
+        if answer.status == 200 and answer.media_type in MEDIA_TYPES:
+            return answer
+        raise await _refused(answer)
+
+    async def ask(self, path: str, body: object = None) -> Any:
+        """The whole JSON answer to a GET, or to a POST of `body`."""
+        if body is None:
+            answer = await self._client.get(path)
+        else:
+            answer = await self._client.post(path, orjson.dumps(body))
+        if answer.status != 200:
+            raise await _refused(answer)
+        return await parsed(answer)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+async def parsed(answer: Answer) -> Any:
+    """The whole body as JSON; EngineFailed when it is none."""
+    try:
+        return orjson.loads(await answer.read())
+    except ValueError as error:
+        raise strange() from error
+    finally:
+        answer.abort()
+
+
+def strange() -> EngineFailed:
+    return EngineFailed("The engine's answer is not of the form that is expected.")
+
+
+async def _refused(answer: Answer) -> Exception:
+    try:
+        if answer.status == 200:
+            return strange()
+        if not 400 <= answer.status < 500:
+            return refusal(answer.status, b"")
+        return refusal(answer.status, await answer.read(MAX_REFUSAL_BYTES))
+    finally:
+        answer.abort()
