@@ -83,3 +83,30 @@ class InferenceRecord:
 
 
 Tokens: TypeAlias = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """What a client wants of the cache (RFC 9111's request directives).
+
+    `asked` has an answer kept that would not be the same again; `only` takes nothing but a kept
+    one; `longest_s` is how old it may be and how long it is kept.
+    """
+
+    reads: bool = True
+    stores: bool = True
+    asked: bool = False
+    only: bool = False
+    longest_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a request is to be worked on; `timeout_s` shortens the settings' own."""
+
+    cache: CachePolicy = CachePolicy()
+    priority: Priority = "interactive"
+    timeout_s: float | None = None
+
+
+PLAIN = Options()

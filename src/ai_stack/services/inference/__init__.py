@@ -1,1 +1,261 @@
-"""Inference: one way from a request to the tokens of a model, whichever engine has it."""
+"""Inference: one way from a request to the tokens of a model, whichever engine has it.
+
+A request is checked, its model resolved, the cache asked; equal requests at once share one
+answer; an engine is chosen and asked, and what it says is relayed to whoever still listens.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ai_stack.errors import AIStackError, DeadlineExceeded
+from ai_stack.models.identifiers import uuid7
+from ai_stack.models.inference import (
+    PLAIN,
+    Call,
+    InferenceRecord,
+    Operation,
+    Options,
+    ServedModel,
+    Tokens,
+)
+from ai_stack.models.principals import Principal
+from ai_stack.services.inference import events
+from ai_stack.services.inference.answers import Answers, Kept
+from ai_stack.services.inference.fleet import Fleet, Pool
+from ai_stack.services.inference.journal import Journal
+from ai_stack.services.inference.relay import Reader, Relay
+from ai_stack.services.inference.requests import checked
+from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.work import Work
+
+STREAM, JSON = "text/event-stream", "application/json"
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer that has begun: read once, by iteration or as a whole, and then left.
+
+    Iterating raises AIStackError when the engine breaks off.
+    """
+
+    media_type: str
+    engine: str | None
+    kept: Kept | None = None
+    reader: Reader | None = None
+
+    @property
+    def cached(self) -> bool:
+        return self.kept is not None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self.kept is not None:
+            yield self.kept.body
+        elif self.reader is not None:
+            async for data in self.reader:
+                yield data
+
+    async def whole(self) -> bytes:
+        """The answer in one piece."""
+        if self.kept is not None:
+            return self.kept.body
+        assert self.reader is not None
+        return await self.reader.whole()
+
+    def leave(self) -> None:
+        """Nobody reads it any more: the last one who leaves ends the engine's work."""
+        if self.reader is not None:
+            self.reader.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that may be answered: what goes to the engines, for whom, and how."""
+
+    call: Call
+    pool: Pool
+    principal: Principal
+    options: Options
+    key: str | None
+    keeps_usage: bool
+
+    @property
+    def media_type(self) -> str:
+        return STREAM if self.call.streamed else JSON
+
+    def record(self) -> InferenceRecord:
+        return InferenceRecord(
+            id=uuid7(),
+            at=datetime.now(UTC),
+            project_id=self.principal.project_id,
+            principal=self.principal.name,
+            operation=self.call.operation,
+            model=self.call.model,
+        )
+
+
+@dataclass(slots=True)
+class Inference:
+    """Calls to models; see `requests` for what they may say."""
+
+    fleet: Fleet
+    router: Router
+    answers: Answers
+    journal: Journal
+    timeout_s: float
+    _flights: dict[str, Relay] = field(default_factory=dict)
+
+    def models(self) -> list[ServedModel]:
+        """The models that are served at this moment."""
+        return self.fleet.models()
+
+    async def open(
+        self,
+        operation: Operation,
+        body: Mapping[str, Any],
+        principal: Principal,
+        options: Options = PLAIN,
+    ) -> Answer:
+        """Have a request in OpenAI's form answered; returns when the answer begins.
+
+        Raises InvalidRequest, ModelNotFound or ContextTooLong for what cannot be answered, TooBusy
+        and EngineUnavailable for what cannot be answered now, DeadlineExceeded, EngineFailed.
+        """
+        asked = await self._asked(operation, body, principal, options)
+        if asked.key is not None and options.cache.reads:
+            kept = await self.answers.get(asked.key, options.cache)
+            if kept is not None:
+                return self._from_cache(asked, kept)
+        if options.cache.only:
+            raise DeadlineExceeded("There is no answer to this in the cache.")
+        reader = self._joined(asked) or self._begun(asked)
+        try:
+            await reader.begun()
+        except BaseException:
+            reader.leave()
+            raise
+        return Answer(asked.media_type, reader.relay.engine, None, reader)
+
+    async def complete(
+        self,
+        operation: Operation,
+        body: Mapping[str, Any],
+        principal: Principal,
+        options: Options = PLAIN,
+    ) -> dict[str, Any]:
+        """The answer to a request that is not streamed, as an object; raises as `open` does."""
+        answer = await self.open(operation, {**body, "stream": False}, principal, options)
+        try:
+            found: dict[str, Any] = orjson.loads(await answer.whole())
+        finally:
+            answer.leave()
+        return found
+
+    async def stream(
+        self,
+        operation: Operation,
+        body: Mapping[str, Any],
+        principal: Principal,
+        options: Options = PLAIN,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a streamed answer, the last with its usage; raises as `open` does."""
+        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        answer = await self.open(operation, asked, principal, options)
+        try:
+            async for chunk in events.chunks(aiter(answer)):
+                yield chunk
+        finally:
+            answer.leave()
+
+    async def tokens(self, model: str | None, subject: str | list[Any]) -> tuple[str, Tokens]:
+        """The model's id, and the tokens of a text or of messages by its template."""
+        pool = await self.fleet.pool(model, "chat")
+        engine = pool.members[0].engine
+        return pool.model.id, await engine.tokens(pool.model.id, subject)
+
+    async def _asked(
+        self,
+        operation: Operation,
+        body: Mapping[str, Any],
+        principal: Principal,
+        options: Options,
+    ) -> "Asked":
+        passed = checked(operation, body)
+        pool = await self.fleet.pool(_text(passed.get("model")), operation)
+        passed["model"] = pool.model.id
+        wanted = passed.pop("stream_options", None)
+        if passed.get("stream"):
+            passed["stream_options"] = {"include_usage": True}
+        else:
+            passed.pop("stream", None)
+        call = Call(operation, passed, orjson.dumps(passed, option=orjson.OPT_SORT_KEYS))
+        keeps_usage = isinstance(wanted, dict) and wanted.get("include_usage") is True
+        form = "usage" if keeps_usage else ""
+        project, revision = principal.project_id, pool.revision
+        key = self.answers.key(call, project, revision, options.cache, form)
+        return Asked(call, pool, principal, options, key, keeps_usage)
+
+    def _from_cache(self, asked: "Asked", kept: Kept) -> Answer:
+        record = asked.record()
+        record.cached, record.engine, record.usage = True, kept.engine, kept.usage
+        self.journal.add(record)
+        return Answer(asked.media_type, kept.engine, kept)
+
+    def _joined(self, asked: "Asked") -> Reader | None:
+        """A place at the answer that another equal request waits for."""
+        relay = None if asked.key is None else self._flights.get(asked.key)
+        if relay is None or not relay.is_whole:
+            return None
+        record = asked.record()
+        record.cached = True
+        self.journal.add(record)
+        return relay.join()
+
+    def _begun(self, asked: "Asked") -> Reader:
+        work = Work(
+            call=asked.call,
+            pool=asked.pool,
+            router=self.router,
+            record=asked.record(),
+            ended=self.journal.add,
+            timeout_s=min(asked.options.timeout_s or self.timeout_s, self.timeout_s),
+            priority=asked.options.priority,
+            keeps_usage=asked.keeps_usage,
+        )
+        relay = Relay()
+        reader = relay.join()
+        key = asked.key
+        if key is None:
+            relay.start(work)
+        else:
+            self._flights[key] = relay
+            relay.start(lambda relay: self._kept(work, relay, key, asked.options))
+        return reader
+
+    async def _kept(self, work: Work, relay: Relay, key: str, options: Options) -> None:
+        """Work whose answer is kept when it came whole, and shared until then."""
+        try:
+            await work(relay)
+        finally:
+            if self._flights.get(key) is relay:
+                del self._flights[key]
+        relay.end()
+        if relay.is_whole:
+            body, usage = relay.whole(), work.record.usage
+            await self.answers.keep(key, body, relay.engine, usage, options.cache)
+
+    async def aclose(self) -> None:
+        """Write what waits for the log, and close the engines."""
+        try:
+            await self.journal.flush()
+        except AIStackError:
+            self.journal.dropped += self.journal.waiting
+        for member in self.fleet.members:
+            await member.engine.aclose()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

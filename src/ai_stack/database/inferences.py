@@ -1,0 +1,75 @@
+"""The log of inferences in the database: written in batches, read as hourly sums."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import orjson
+
+from ai_stack.database import Database
+from ai_stack.models.inference import InferenceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfUse:
+    """What one model did for a project in one hour; times in milliseconds."""
+
+    hour: datetime
+    model: str
+    requests: int
+    cached: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    mean_ms: float
+    max_ms: float
+
+
+async def write(database: Database, records: Sequence[InferenceRecord]) -> None:
+    """Add rows, of whatever projects; those that are there already stay as they are."""
+    entries = orjson.dumps([_entry(record) for record in records]).decode()
+    async with database.transaction(None) as tx:
+        await tx.execute("SELECT tenant.log_inferences(%(e)s::jsonb)", {"e": entries})
+
+
+def _entry(record: InferenceRecord) -> dict[str, object]:
+    used = record.usage
+    return {
+        "id": record.id,
+        "ts": record.at,
+        "project_id": record.project_id,
+        "principal": record.principal,
+        "model": record.model.replace("\0", ""),
+        "engine": record.engine,
+        "outcome": record.outcome,
+        "prompt_tokens": None if used is None else used.prompt,
+        "completion_tokens": None if used is None else used.completion,
+        "first_token_ms": record.first_token_ms,
+        "total_ms": record.total_ms,
+        "cached": record.cached,
+        "cost": record.cost,
+        "detail": {"operation": record.operation, **record.detail},
+    }
+
+
+async def hours(
+    database: Database, project_id: UUID, since: datetime, until: datetime, model: str | None
+) -> list[HourOfUse]:
+    """The hours of a time, newest first, by model."""
+    sql = (
+        "SELECT hour, model, requests, cached, coalesce(prompt_tokens, 0),"
+        " coalesce(completion_tokens, 0), coalesce(cost, 0)::float, coalesce(mean_ms, 0),"
+        " coalesce(max_ms, 0) FROM tenant.inference_hourly"
+        " WHERE hour >= %(since)s AND hour < %(until)s AND (%(model)s::text IS NULL"
+        " OR model = %(model)s) ORDER BY hour DESC, model"
+    )
+    asked: dict[str, object] = {"since": since, "until": until, "model": model}
+    return [HourOfUse(*row) for row in await database.read(project_id, sql, asked)]
+
+
+async def sweep(database: Database, older: timedelta) -> int:
+    """Forget rows that are older; how many there were."""
+    async with database.transaction(None) as tx:
+        row = await tx.row("SELECT tenant.sweep_inferences(%(older)s)", {"older": older})
+    return 0 if row is None else int(row[0])

@@ -1,0 +1,154 @@
+"""Reads a stream of server-sent events from an engine: whole events, each of them understood.
+
+What is clean passes as the very bytes that came. Anything else raises EngineBroken, so that no
+client sees half an event, text that is no JSON, or an end that was none.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ai_stack.errors import EngineBroken
+from ai_stack.models.inference import Usage
+
+DONE = b"data: [DONE]\n\n"
+LONGEST_EVENT = 8 << 20
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream as it comes; `told` is called at the first event that carries content."""
+
+    keeps_usage: bool
+    told: Callable[[], None] = lambda: None
+    usage: Usage | None = None
+    finished: bool = False
+    _rest: bytes = b""
+    _began: bool = field(default=False)
+
+    def feed(self, data: bytes) -> bytes:
+        """What of the stream goes on to the client now; whole events only."""
+        data = self._rest + data if self._rest else data
+        if b"\r" in data:
+            data = _unified(data)
+        end = data.rfind(b"\n\n") + 2
+        if end == 1:
+            end = 0
+        self._rest = data[end:]
+        if len(self._rest) > LONGEST_EVENT:
+            raise EngineBroken("The engine sent an event without end.")
+        return self._passed(data[:end])
+
+    def end(self) -> None:
+        """Raise EngineBroken unless the stream has come to its own end."""
+        if not self.finished:
+            raise EngineBroken
+
+    def _passed(self, data: bytes) -> bytes:
+        kept, changed = [], False
+        for event in data.split(b"\n\n")[:-1]:
+            passed = self._event(event)
+            changed |= passed is not event
+            if passed is not None:
+                kept.append(passed)
+        return data if not changed else b"".join(e + b"\n\n" for e in kept)
+
+    def _event(self, event: bytes) -> bytes | None:
+        if self.finished:
+            return None
+        if not event.startswith(b"data: "):
+            event = _normal(event)
+            if not event:
+                return None
+        payload = event[6:]
+        if payload == b"[DONE]":
+            self.finished = True
+            return event
+        return self._chunk(event, _read(payload))
+
+    def _chunk(self, event: bytes, chunk: dict[str, Any]) -> bytes | None:
+        if "usage" in chunk:
+            return self._counted(event, chunk)
+        if not self._began and _has_content(chunk):
+            self._began = True
+            self.told()
+        return event
+
+    def _counted(self, event: bytes, chunk: dict[str, Any]) -> bytes | None:
+        """A chunk that carries usage, without it where the client did not ask."""
+        if chunk["usage"] is not None:
+            self.usage = usage_of(chunk)
+        if not self._began and _has_content(chunk):
+            self._began = True
+            self.told()
+        if self.keeps_usage:
+            return event
+        if not chunk["choices"]:
+            return None
+        del chunk["usage"]
+        return b"data: " + orjson.dumps(chunk)
+
+
+def usage_of(answer: dict[str, Any]) -> Usage | None:
+    """The usage that an answer or a chunk tells, None where it tells none that makes sense."""
+    told = answer.get("usage")
+    if not isinstance(told, dict):
+        return None
+    details = told.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    counts = (told.get("prompt_tokens"), told.get("completion_tokens"), cached)
+    return Usage(*(n if type(n) is int and 0 <= n < 2**31 else 0 for n in counts))
+
+
+async def chunks(body: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    """The chunks of a stream that has passed here before."""
+    async for data in body:
+        for event in data.split(b"\n\n"):
+            if event.startswith(b"data: {"):
+                yield orjson.loads(event[6:])
+
+
+def _read(payload: bytes) -> dict[str, Any]:
+    try:
+        chunk = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise EngineBroken("The engine sent an event that is not JSON.") from error
+    if not isinstance(chunk, dict) or "error" in chunk:
+        raise EngineBroken
+    if not isinstance(chunk.get("choices"), list):
+        raise EngineBroken("The engine sent an event without choices.")
+    return chunk
+
+
+def _has_content(chunk: dict[str, Any]) -> bool:
+    for choice in chunk["choices"]:
+        if not isinstance(choice, dict):
+            raise EngineBroken
+        delta = choice.get("delta")
+        if choice.get("text") or (
+            isinstance(delta, dict)
+            and any(delta.get(n) for n in ("content", "tool_calls", "reasoning_content"))
+        ):
+            return True
+    return False
+
+
+def _normal(event: bytes) -> bytes:
+    """An event in its plainest form, empty for comments; EngineBroken for what is none."""
+    data = []
+    for line in event.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if name == b"data" and colon:
+            data.append(value.removeprefix(b" "))
+        elif name not in (b"", b"event", b"id", b"retry"):
+            raise EngineBroken("The engine sent what is no server-sent event.")
+    return b"data: " + b"\n".join(data) if data else b""
+
+
+def _unified(data: bytes) -> bytes:
+    """Line ends as LF; a CR at the very end may be half of one, and stays."""
+    tail = b"\r" if data.endswith(b"\r") else b""
+    body = data[: len(data) - len(tail)]
+    return body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail

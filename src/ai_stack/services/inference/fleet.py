@@ -1,0 +1,193 @@
+"""The engines in use and the models that they serve, asked again every few seconds."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ai_stack.engines import Engine
+from ai_stack.errors import AIStackError, EngineUnavailable, InvalidRequest, ModelNotFound
+from ai_stack.models.inference import Operation, ServedModel
+
+REFRESH_S, PROBE_S, ANEW_S = 5.0, 4.0, 0.5
+FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 3, 1.0, 30.0
+CAPACITY = 256
+KNOWN_BLOCKS = 1 << 14
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One engine: what it serves, how much of its work is ours, and whether it is trusted now.
+
+    After FAILURES in a row it is left alone for a time that doubles, then one request tries it.
+    """
+
+    engine: Engine
+    models: Sequence[ServedModel] = ()
+    asked: bool = False
+    outstanding: int = 0
+    failures: int = 0
+    shunned_until: float = 0.0
+    blocks: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+
+    @property
+    def capacity(self) -> int:
+        """The requests that it works on at once; those of a model that is loaded later too."""
+        return sum(model.slots or CAPACITY for model in self.models) or CAPACITY
+
+    def serves(self, model: str) -> ServedModel | None:
+        return next((m for m in self.models if m.id == model), None)
+
+    def is_trusted(self, now: float) -> bool:
+        return now >= self.shunned_until
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        if self.failures >= FAILURES:
+            pause = FIRST_PAUSE_S * 2.0 ** min(self.failures - FAILURES, 10)
+            self.shunned_until = now + min(pause, LONGEST_PAUSE_S)
+
+    def succeeded(self) -> None:
+        self.failures, self.shunned_until = 0, 0.0
+
+    def remember(self, blocks: Sequence[bytes]) -> None:
+        """Its cache holds these beginnings of prompts now."""
+        for block in blocks:
+            self.blocks[block] = None
+            self.blocks.move_to_end(block)
+        while len(self.blocks) > KNOWN_BLOCKS:
+            self.blocks.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A model and the engines that serve it."""
+
+    model: ServedModel
+    members: Sequence[Member]
+
+    @property
+    def revision(self) -> str:
+        """Changes when any engine serves other weights under this id."""
+        found = {m.serves(self.model.id) for m in self.members}
+        return "|".join(sorted({m.revision for m in found if m is not None}))
+
+
+class Fleet:
+    """All engines; `default` names the model of a request that names none."""
+
+    def __init__(self, engines: Sequence[Engine], default: str | None = None) -> None:
+        self.members = [Member(engine) for engine in engines]
+        self._default = default
+        self._pools: dict[tuple[str, Operation], Pool] = {}
+        self._names: dict[str, str] = {}
+        self._looked_at = float("-inf")
+
+    async def keep_looking(self) -> None:
+        """Ask all engines what they serve, again and again, without end."""
+        while True:
+            await self.look()
+            await asyncio.sleep(REFRESH_S)
+
+    async def look(self) -> None:
+        """Ask all engines once; one that does not answer keeps what it had, and is shunned."""
+        self._looked_at = asyncio.get_running_loop().time()
+        await asyncio.gather(*map(self._ask, self.members))
+
+    async def _ask(self, member: Member) -> None:
+        before = member.models
+        try:
+            async with asyncio.timeout(PROBE_S):
+                member.models = await member.engine.models()
+        except (AIStackError, TimeoutError):
+            member.failed(asyncio.get_running_loop().time())
+            if member.failures >= FAILURES:
+                member.models = ()
+        else:
+            member.succeeded()
+        member.asked = True
+        if member.models != before:
+            self._forget(member)
+
+    def _forget(self, member: Member) -> None:
+        ids = ", ".join(m.id for m in member.models) or "nothing"
+        log.info("%s serves %s", member.engine.name, ids)
+        member.blocks.clear()
+        self._pools.clear()
+        self._names.clear()
+
+    def models(self) -> list[ServedModel]:
+        """Every model that is served, the default one first, else in the order of the engines."""
+        found: dict[str, ServedModel] = {}
+        for member in self.members:
+            for model in member.models:
+                known = found.get(model.id)
+                if known is None or (model.context_length or 0) < (known.context_length or 0):
+                    found[model.id] = model
+        default = self._known(self._default) if self._default else None
+        return sorted(found.values(), key=lambda model: model.id != default)
+
+    async def pool(self, name: str | None, operation: Operation) -> Pool:
+        """The engines for a model, by its id or a name that means it; None is the default one.
+
+        Raises ModelNotFound, InvalidRequest for a model that cannot do this, and
+        EngineUnavailable while no engine has ever answered.
+        """
+        found = self._pools.get((name or "", operation))
+        if found is None:
+            found = self._pool(name, operation) or await self._after_look(name, operation)
+            self._pools[name or "", operation] = found
+        return found
+
+    async def _after_look(self, name: str | None, operation: Operation) -> Pool:
+        """As `_pool`, asking the engines first: the model may have come since."""
+        if asyncio.get_running_loop().time() - self._looked_at > ANEW_S:
+            await self.look()
+        found = self._pool(name, operation)
+        if found is not None:
+            return found
+        if not self.members:
+            raise ModelNotFound("No inference engine is configured: see AI_STACK_ENGINES.")
+        if not any(member.models for member in self.members) and self._is_ill():
+            raise EngineUnavailable
+        if not self.models():
+            raise ModelNotFound(
+                "No model is served yet: `ai-stack models pull NAME` brings one, and "
+                "LLAMA_CPP_DEFAULT_MODEL names the one to begin with."
+            )
+        raise ModelNotFound(f"The model {(name or '')[:200]!r} is not served here.")
+
+    def _is_ill(self) -> bool:
+        return any(member.failures for member in self.members)
+
+    def _pool(self, name: str | None, operation: Operation) -> Pool | None:
+        id = self._id(name, operation)
+        if id is None:
+            return None
+        members = [m for m in self.members if (s := m.serves(id)) and operation in s.operations]
+        if not members:
+            raise InvalidRequest(f"The model {id!r} cannot do this.", fields={"model": operation})
+        model = next(model for model in self.models() if model.id == id)
+        return Pool(model, members)
+
+    def _id(self, name: str | None, operation: Operation) -> str | None:
+        if name or self._default:
+            return self._known(name or self._default or "")
+        able = (model.id for model in self.models() if operation in model.operations)
+        return next(able, None)
+
+    def _known(self, name: str) -> str | None:
+        """The id that a name means: the id itself, or a hub's repository without its owner."""
+        if not self._names:
+            for member in self.members:
+                for model in member.models:
+                    self._names.setdefault(_plain(model.id), model.id)
+                    self._names[model.id] = model.id
+        return self._names.get(name) or self._names.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return name.rpartition("/")[2].casefold().removesuffix(".gguf").removesuffix("-gguf")

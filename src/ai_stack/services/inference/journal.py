@@ -1,0 +1,70 @@
+"""The log of inferences: rows wait in memory and are written in batches, off every path.
+
+What waits is bounded. While the database is down the oldest rows stay, the newest are dropped
+and counted; no request ever waits for its row.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ai_stack.database import Database, inferences
+from ai_stack.errors import AIStackError
+from ai_stack.models.inference import InferenceRecord
+
+LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 1_000, 0.5, 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million tokens cost."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+
+@dataclass
+class Journal:
+    """Takes records at any time; `keep_writing` empties it."""
+
+    database: Database
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    dropped: int = 0
+    _rows: deque[InferenceRecord] = field(default_factory=deque)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._rows)
+
+    def add(self, record: InferenceRecord) -> None:
+        """Take one record; drops it when too many wait already."""
+        if len(self._rows) >= LONGEST:
+            self.dropped += 1
+            return
+        price = self.prices.get(record.model)
+        if price is not None and record.usage is not None and not record.cached:
+            used = record.usage
+            record.cost = (used.prompt * price.prompt + used.completion * price.completion) / 1e6
+        self._rows.append(record)
+
+    async def keep_writing(self) -> None:
+        """Write what waits, again and again, without end."""
+        while True:
+            try:
+                await self.flush()
+            except AIStackError as error:
+                log.warning("%d inferences wait to be logged: %s", self.waiting, error.message)
+                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(PAUSE_S)
+
+    async def flush(self) -> None:
+        """Write all that waits; rows stay when the database cannot take them."""
+        while self._rows:
+            batch = [self._rows[n] for n in range(min(BATCH, len(self._rows)))]
+            await inferences.write(self.database, batch)
+            for _ in batch:
+                self._rows.popleft()

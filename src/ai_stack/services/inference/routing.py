@@ -1,0 +1,149 @@
+"""Which engine works on a request: the one that knows most of its prompt, unless it is busier.
+
+A prompt is known by chained hashes over blocks of its text: a block's hash says all that came
+before it. Who knows none of it is chosen by rendezvous hashing of its first block, so that
+several gateways agree without a word. A busy engine hands over to the next.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import takewhile
+
+import orjson
+
+from ai_stack.errors import EngineUnavailable, TooBusy
+from ai_stack.models.inference import Body, Priority
+from ai_stack.services.inference.fleet import Member, Pool
+
+BLOCK = 1024
+MOST_BLOCKS = 1024
+OVERFLOW, SPARE = 1.25, 1
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A request that waits for an engine of its pool."""
+
+    pool: Pool
+    blocks: Sequence[bytes]
+    tried: frozenset[Member]
+    chosen: "asyncio.Future[Member]"
+
+
+@dataclass
+class Router:
+    """Hands out engines. What cannot have one now waits, interactive requests before others."""
+
+    longest_queue: int
+    _waiting: dict[Priority, deque[Waiter]] = field(
+        default_factory=lambda: {"interactive": deque(), "batch": deque()}
+    )
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        pool: Pool,
+        blocks: Sequence[bytes],
+        priority: Priority,
+        tried: frozenset[Member] = frozenset(),
+    ) -> AsyncIterator[Member]:
+        """An engine of the pool that was not `tried`, for as long as the block lasts.
+
+        Raises TooBusy when too many wait already, EngineUnavailable when none is left to try.
+        """
+        member = await self.acquire(pool, blocks, priority, tried)
+        try:
+            yield member
+        finally:
+            self.release(member)
+
+    async def acquire(
+        self,
+        pool: Pool,
+        blocks: Sequence[bytes],
+        priority: Priority,
+        tried: frozenset[Member] = frozenset(),
+    ) -> Member:
+        """As `lease`, for callers that release it themselves."""
+        if not any(self._waiting.values()) or priority == "interactive":
+            member = self._choice(pool, blocks, tried)
+            if member is not None:
+                return self._given(member, blocks)
+        return await self._turn(Waiter(pool, blocks, tried, _future()), priority)
+
+    def release(self, member: Member) -> None:
+        """Give an engine back, to the first who waits for it."""
+        member.outstanding -= 1
+        for queue in self._waiting.values():
+            for waiter in queue:
+                chosen = self._choice(waiter.pool, waiter.blocks, waiter.tried)
+                if chosen is not None:
+                    queue.remove(waiter)
+                    waiter.chosen.set_result(self._given(chosen, waiter.blocks))
+                    return
+
+    async def _turn(self, waiter: Waiter, priority: Priority) -> Member:
+        if self.waiting >= self.longest_queue:
+            raise TooBusy("Too many requests wait for this model already; try again shortly.")
+        queue = self._waiting[priority]
+        queue.append(waiter)
+        try:
+            return await waiter.chosen
+        except asyncio.CancelledError:
+            if waiter in queue:
+                queue.remove(waiter)
+            elif waiter.chosen.done() and not waiter.chosen.cancelled():
+                self.release(waiter.chosen.result())
+            raise
+
+    def _given(self, member: Member, blocks: Sequence[bytes]) -> Member:
+        member.outstanding += 1
+        member.remember(blocks)
+        return member
+
+    def _choice(
+        self, pool: Pool, blocks: Sequence[bytes], tried: frozenset[Member]
+    ) -> Member | None:
+        """The best engine with room, None when all are full; raises when none may be tried."""
+        now = asyncio.get_running_loop().time()
+        able = [m for m in pool.members if m not in tried and m.is_trusted(now)]
+        if not able:
+            raise EngineUnavailable
+        if len(able) == 1:
+            return able[0] if able[0].outstanding < able[0].capacity else None
+        limit = OVERFLOW * sum(m.outstanding for m in able) / len(able) + SPARE
+        free = [m for m in able if m.outstanding < m.capacity]
+        preferred = [m for m in free if m.outstanding <= limit] or free
+        return max(preferred, key=lambda m: _rank(m, blocks), default=None)
+
+
+def _rank(member: Member, blocks: Sequence[bytes]) -> tuple[int, int, bytes]:
+    """Known blocks first, then less work where nothing tells prompts apart, then the dice."""
+    if not blocks:
+        return 0, -member.outstanding, b""
+    depth = sum(1 for _ in takewhile(member.blocks.__contains__, blocks))
+    name = member.engine.name.encode()
+    return depth, 0, blake2b(name + blocks[0], digest_size=8).digest()
+
+
+def blocks_of(body: Body) -> list[bytes]:
+    """The chained hashes of a prompt's blocks, the part that requests share first."""
+    parts = (body.get("tools"), body.get("messages") or body.get("prompt"))
+    text = b"".join(orjson.dumps(part) for part in parts if part is not None)
+    found, chain = [], b""
+    for start in range(0, min(len(text), BLOCK * MOST_BLOCKS), BLOCK):
+        chain = blake2b(chain + text[start : start + BLOCK], digest_size=8).digest()
+        found.append(chain)
+    return found
+
+
+def _future() -> "asyncio.Future[Member]":
+    return asyncio.get_running_loop().create_future()
