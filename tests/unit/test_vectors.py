@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import vectors as made
 from ai_stack.errors import InvalidRequest, SettingsError
 from ai_stack.models.filters import matches, parse_filter
 from ai_stack.vectors import VectorQuery, open_vectors, unit_rows
+from ai_stack.vectors.edge_collection import CALM_POINTS, IDLE_S, Collection
 from ai_stack.vectors.qdrant_filters import compile_filter, payload
 
 LONG = "2024-01-15T10:00:00.0000"
@@ -101,3 +103,19 @@ async def test_a_url_names_its_backend() -> None:
     async with open_vectors("memory:") as vectors:
         query = VectorQuery(uuid.uuid4(), [1.0, 0.0], 3)
         assert await vectors.search(made.model(2), query) == []
+
+
+async def test_a_graph_is_not_built_in_the_midst_of_a_stream(tmp_path: Path) -> None:
+    collection = Collection.create(tmp_path / "points", 4)
+    ids = [str(uuid.UUID(int=n)) for n in range(CALM_POINTS)]
+    payload = {"p": ids[1], "d": ids[2], "t": [], "e": []}
+    rows = np.ones((len(ids), 4), np.float32)
+    await collection.upsert(ids, [payload] * len(ids), rows)
+    assert collection._due(idle=False)
+    collection._count_arrivals()
+    assert not collection._due(idle=False)
+    assert collection._due(idle=True)
+    collection._streamed_s -= IDLE_S
+    collection._count_arrivals()
+    assert collection._due(idle=False)
+    collection.close()

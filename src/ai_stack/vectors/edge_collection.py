@@ -30,7 +30,9 @@ from ai_stack.vectors.edge_shard import Found, Shard, ShardQuery
 log = logging.getLogger("ai_stack.vectors")
 
 SLICE = 100
-BUSY_POINTS, IDLE_POINTS, IDLE_S = 10_000, 2_000, 5.0
+IDLE_POINTS, IDLE_S = 2_000, 5.0
+CALM_POINTS = 10_000
+STREAM_POINTS, STREAM_PER_S = 100_000, 100  # so many are scanned in 13 ms
 FLUSH_POINTS, FLUSH_S = 5_000, 5.0
 INDEX_NOW_POINTS, MAX_FIELDS = 20_000, 24
 RESERVE_BYTES = 96 << 20
@@ -70,6 +72,9 @@ class Collection:
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _discards: list[Callable[[Shard], object]] | None = None
     _written_s: float = 0.0
+    _arrived: int = 0
+    _counted_s: float = field(default_factory=time.monotonic)
+    _streamed_s: float = float("-inf")
     _flushed_s: float = 0.0
     _unindexed: bool = False
 
@@ -106,6 +111,7 @@ class Collection:
                 self.shards[-1].upsert(ids[part], payloads[part], rows[part])
                 self._discard(ids[part])
                 await asyncio.sleep(0)  # a search goes between
+        self._arrived += len(ids)
         self._written_s = time.monotonic()
 
     def _discard(self, ids: Sequence[str]) -> None:
@@ -158,8 +164,16 @@ class Collection:
         late = time.monotonic() - self._flushed_s > FLUSH_S
         if unflushed > FLUSH_POINTS or (unflushed and late):
             await self.flush()
+        self._count_arrivals()
         if self._due(idle):
             await self.rebuild()
+
+    def _count_arrivals(self) -> None:
+        """Notice a stream of points: many in the time since this was last called."""
+        now = time.monotonic()
+        if self._arrived > STREAM_PER_S * (now - self._counted_s):
+            self._streamed_s = now
+        self._arrived, self._counted_s = 0, now
 
     async def flush(self) -> None:
         async with self._writing:
@@ -171,9 +185,17 @@ class Collection:
 
     def _due(self, idle: bool) -> bool:
         fresh = sum(s.points for s in self.shards if s.path.name != self.layout.built)
-        built = self.points - fresh
-        enough = IDLE_POINTS + built // 50 if idle else BUSY_POINTS + built // 2
-        return fresh >= enough or (self._unindexed and idle)
+        return fresh >= self._tolerated(self.points - fresh, idle) or (self._unindexed and idle)
+
+    def _tolerated(self, built: int, idle: bool) -> int:
+        """How many points may be without a graph.
+
+        Many while they stream in, since a build would take the processors from the stream.
+        """
+        if idle:
+            return IDLE_POINTS + built // 50
+        streaming = time.monotonic() - self._streamed_s < IDLE_S
+        return (STREAM_POINTS if streaming else CALM_POINTS) + built // 2
 
     async def rebuild(self) -> None:
         """Have all shards merged and their graph built, and swap the result in."""
