@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ T = TypeVar("T")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SHA1 = re.compile("[0-9a-f]{40}")
 _PART = 1 << 20
+_PAGES = 100
 
 log = logging.getLogger("ai_stack.hub")
 
@@ -36,6 +37,11 @@ class Remote:
     url: str
     tag: str
     size_bytes: int
+    path: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
 
 
 def told(name: str, done: int, total: int) -> None:
@@ -63,6 +69,12 @@ class Hub:
         place = f"{repository}/resolve/{quote(revision, safe='')}/{quote(name)}"
         url = f"{self.url.rstrip('/')}/{place}"
         return self._patiently(repository, lambda client: _headed(self._head(client, url), url))
+
+    def listing(self, repository: str, revision: str = "main") -> list[Remote] | None:
+        """All files of a repository, None when the hub has none of this name."""
+        return self._patiently(
+            repository, lambda client: self._listed(client, repository, revision)
+        )
 
     def download(self, remote: Remote, target: Path) -> Path:
         """`target`, whole and of the right hash; StackError when the hash is wrong.
@@ -115,6 +127,21 @@ class Hub:
         _check(answer, url)
         return answer
 
+    def _listed(self, client: httpx.Client, repository: str, revision: str) -> list[Remote] | None:
+        root, quoted = self.url.rstrip("/"), quote(revision, safe="")
+        page = f"{root}/api/models/{repository}/tree/{quoted}?recursive=true"
+        found: list[Remote] = []
+        for _ in range(_PAGES):
+            answer = client.get(page)
+            _check(answer, f"{root}/{repository}/resolve/")
+            if answer.status_code == 404:
+                return None
+            found += _remotes(answer, f"{root}/{repository}/resolve/{quoted}")
+            page = answer.links.get("next", {}).get("url", "")
+            if not page.startswith(f"{root}/"):  # the token goes to no other place
+                break
+        return found
+
     def _go_on(self, client: httpx.Client, remote: Remote, part: Path) -> None:
         have = part.stat().st_size if part.exists() else 0
         if have < remote.size_bytes or not part.exists():
@@ -152,6 +179,18 @@ def _check(answer: httpx.Response, url: str) -> None:
         )
     if answer.status_code >= 400 and answer.status_code != 404:
         raise httpx.RemoteProtocolError(f"status {answer.status_code}")
+
+
+def _remotes(answer: httpx.Response, root: str) -> Iterator[Remote]:
+    """The files of one page of the API's tree; large ones are told by what they point at."""
+    try:
+        for entry in answer.json():
+            if entry["type"] == "file":
+                stored = entry.get("lfs") or entry
+                url = f"{root}/{quote(entry['path'])}"
+                yield Remote(url, str(stored["oid"]), int(stored["size"]), entry["path"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise httpx.RemoteProtocolError("not a listing of files") from None
 
 
 def _repository(url: str) -> str:

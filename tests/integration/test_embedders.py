@@ -17,7 +17,7 @@ from ai_stack.embedders.hub import fetch
 from ai_stack.embedders.onnx import OnnxEmbedder
 from ai_stack.embedders.session import Session
 from ai_stack.embedders.weights import minilm, prepare
-from ai_stack.errors import EmbedderUnavailable, SettingsError, StackError, TooBusy
+from ai_stack.errors import EmbedderUnavailable, Forbidden, SettingsError, StackError, TooBusy
 from ai_stack.hub import Hub
 from minilm import FloatMiniLM
 
@@ -221,7 +221,7 @@ async def test_other_weights_than_the_pinned_are_refused(
 async def test_a_closed_repository_names_the_token(files: dict[str, bytes], tmp_path: Path) -> None:
     with (
         hub.FakeHub(files, token="hf_secret").serving() as served,
-        pytest.raises(StackError, match="HUGGING_FACE_HUB_TOKEN"),
+        pytest.raises(Forbidden, match="HUGGING_FACE_HUB_TOKEN"),
     ):
         fetch(client(served, "wrong"), OTHER, tmp_path)
 
