@@ -51,6 +51,7 @@ def memory_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory)
         redis_url=SecretStr("memory:"),
         vectors_url=SecretStr("memory:"),
         embedder_url=SecretStr("memory:"),
+        engines=SecretStr("memory:"),
     )
 
 

@@ -9,7 +9,7 @@ import httpx
 import uvicorn
 
 from ai_stack import worker as background
-from ai_stack.server import create_app
+from ai_stack.server import Connection, create_app
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack
 
@@ -19,7 +19,9 @@ async def gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway that listens on a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(settings), log_level="warning", lifespan="on", ws="none")
+        config = uvicorn.Config(
+            create_app(settings), http=Connection, log_level="warning", lifespan="on", ws="none"
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve([listener]))
         while not server.started:

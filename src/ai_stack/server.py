@@ -1,5 +1,6 @@
 """The gateway: one ASGI app over one stack."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ai_stack import __version__
 from ai_stack.rest import create_router, problems, search
+from ai_stack.rest.departure import Departure
+from ai_stack.rest.front import Front
 from ai_stack.rest.gate import Gate
+from ai_stack.rest.openai.routes import HOT
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
@@ -20,13 +24,25 @@ HEAD_BYTES = 64 << 10
 
 
 class Connection(HttpToolsProtocol):
-    """One connection; bounds what uvicorn keeps of a request beside its body.
+    """One connection; tells its requests when it is lost, and bounds what uvicorn keeps of one.
 
     A request line, headers or trailers without end would else fill the memory. The bytes are
     counted from one sign of a request's progress to the next.
     """
 
     head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.departure = Departure()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.departure.happen()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["departure"] = self.departure
 
     def data_received(self, data: bytes) -> None:
         self.head_bytes += len(data)
@@ -62,6 +78,7 @@ def create_app(settings: Settings, stack: Stack | None = None) -> FastAPI:
     problems.install(app)
     app.router.routes.insert(0, search.HOT)
     app.include_router(create_router())
+    app.add_middleware(Front, paths=HOT)
     app.add_middleware(Gate, hosts=[settings.host], max_bytes=settings.request_max_bytes)
     return app
 

@@ -11,6 +11,7 @@ from ai_stack.database import Database, changes, open_database
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
 from ai_stack.embedders import open_embedder
+from ai_stack.engines import Engine, open_engine
 from ai_stack.errors import SettingsError
 from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
@@ -23,6 +24,12 @@ from ai_stack.services.health import HealthChecks, Probe
 from ai_stack.services.imports import Imports
 from ai_stack.services.index import Index
 from ai_stack.services.indexing import Indexing
+from ai_stack.services.inference import Inference
+from ai_stack.services.inference.answers import Answers
+from ai_stack.services.inference.fleet import Fleet
+from ai_stack.services.inference.journal import Journal
+from ai_stack.services.inference.prices import read_prices
+from ai_stack.services.inference.routing import Router
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.retention import Retention
@@ -32,6 +39,8 @@ from ai_stack.services.uploads import Uploads
 from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
 from ai_stack.vectors import Vectors, open_vectors
+
+SUPERVISED = "llama-cpp:"  # the supervisor's own, where there is none
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,6 +60,7 @@ class Stack:
     retention: Retention
     embeddings: EmbeddingModels
     maintenance: Maintenance
+    inference: Inference
     health: HealthChecks
 
 
@@ -63,7 +73,9 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
     them says so when it is asked.
     """
     async with AsyncExitStack() as exits:
-        yield _assembled(settings, await _open_doors(settings, exits))
+        stack = _assembled(settings, await _open_doors(settings, exits))
+        await exits.enter_async_context(stack.inference.running())
+        yield stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ class _Doors:
     reranker: Reranker | None
     parsers: ParserPool
     notices: Notices
+    engines: list[Engine]
 
 
 async def _open_doors(settings: Settings, exits: AsyncExitStack) -> _Doors:
@@ -98,7 +111,10 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack) -> _Doors:
     exits.push_async_callback(parsers.aclose)
     notices = Notices(database, CHANNEL)
     exits.push_async_callback(notices.aclose)
-    return _Doors(database, cache, vectors, models, reranker, parsers, notices)
+    engines = [open_engine(url) for url in settings.engine_urls if url != SUPERVISED]
+    for engine in engines:
+        exits.push_async_callback(engine.aclose)
+    return _Doors(database, cache, vectors, models, reranker, parsers, notices, engines)
 
 
 def _vectors(settings: Settings, database: Database) -> AbstractAsyncContextManager[Vectors]:
@@ -122,6 +138,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         database, doors.parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
     )
     maintenance, embeddings = _maintenance(doors, indexing)
+    inference = _inference(settings, doors)
     handlers: dict[str, Handler] = {"import": imports, **maintenance.handlers}
     runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
     return Stack(
@@ -138,7 +155,8 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         retention=Retention(database),
         embeddings=embeddings,
         maintenance=maintenance,
-        health=HealthChecks(_probes(doors)),
+        inference=inference,
+        health=HealthChecks(_probes(doors, inference)),
     )
 
 
@@ -162,6 +180,16 @@ def _search(settings: Settings, doors: _Doors) -> Search:
     )
 
 
+def _inference(settings: Settings, doors: _Doors) -> Inference:
+    return Inference(
+        Fleet(doors.engines, settings.default_model),
+        Router(settings.inference_queue),
+        Answers(doors.cache, settings.inference_cache_ttl_s),
+        Journal(doors.database, read_prices(settings.inference_prices)),
+        settings.inference_timeout_s,
+    )
+
+
 def _uploads(settings: Settings, database: Database, runs: Runs) -> Uploads:
     return Uploads(
         database,
@@ -177,13 +205,13 @@ def _watching(settings: Settings, database: Database, runs: Runs, imports: Impor
     return Watching(database, runs, imports, folder, settings.watch_interval_s)
 
 
-def _probes(doors: _Doors) -> dict[str, Probe | None]:
+def _probes(doors: _Doors, inference: Inference) -> dict[str, Probe | None]:
     return {
         "postgres": doors.database.ping,
         "redis": doors.cache.ping,
         "vectors": doors.vectors.ping,
         "embedder": doors.models.ping,
-        "llama-cpp": None,
+        "llama-cpp": inference.fleet.ping if doors.engines else None,
         "jobs": lambda: _changes(doors.database),
     }
 

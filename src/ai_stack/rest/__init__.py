@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from ai_stack.rest import documents, embeddings, health, imports, index, runs, search
+from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
 
@@ -11,4 +12,5 @@ def create_router() -> APIRouter:
     router = APIRouter(route_class=JsonRoute)
     for part in (health, imports, documents, search, runs, index, embeddings):
         router.include_router(part.router)
+    router.include_router(openai.create_router())
     return router

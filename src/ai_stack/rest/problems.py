@@ -1,4 +1,7 @@
-"""Failures as application/problem+json (RFC 9457), translated once, here."""
+"""Failures as application/problem+json (RFC 9457), translated once, here.
+
+Under /v1 they have the form that OpenAI's clients know.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -9,7 +12,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooBusy, TooLarge, Unavailable
+from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooBusy, TooLarge
+from ai_stack.rest.openai import errors as openai
 
 log = logging.getLogger(__name__)
 CODES = {404: NotFound.code, 405: "method_not_allowed", 413: TooLarge.code, 429: TooBusy.code}
@@ -42,8 +46,9 @@ def problem(
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, AIStackError)
-    if error.status >= 500 and not isinstance(error, Unavailable | TooBusy):
-        log.error("%s: %s", _id(request), error, exc_info=error)
+    openai.tell(error, _id(request))
+    if _is_openai(request):
+        return _as_openai(request, error)
     return problem(_id(request), error.status, error.code, error.message, error.fields)
 
 
@@ -52,6 +57,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     fields = {_place(e["loc"]): str(e["msg"]) for e in error.errors()[:20]}
     first = next(iter(fields.items()), ("body", "it is not valid"))
     detail = f"{first[0]}: {first[1]}"
+    if _is_openai(request):
+        return _as_openai(request, InvalidRequest(f"{detail}.", fields=fields))
     return problem(_id(request), InvalidRequest.status, InvalidRequest.code, detail, fields)
 
 
@@ -59,6 +66,10 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = CODES.get(error.status_code, "http_error")
     phrase = HTTPStatus(error.status_code).description or HTTPStatus(error.status_code).phrase
+    if _is_openai(request):
+        known = {404: NotFound, 413: TooLarge, 429: TooBusy}.get(error.status_code)
+        if known is not None:
+            return _as_openai(request, known(phrase))
     answer = problem(_id(request), error.status_code, code, phrase)
     answer.headers.update(error.headers or {})
     return answer
@@ -66,7 +77,20 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _unknown(request: Request, error: Exception) -> Response:
     log.error("%s: unexpected failure", _id(request), exc_info=error)
+    if _is_openai(request):
+        return _as_openai(request, AIStackError())
     return problem(_id(request), 500, AIStackError.code, AIStackError().message)
+
+
+def _is_openai(request: Request) -> bool:
+    return request.scope["path"].startswith("/v1/")
+
+
+def _as_openai(request: Request, error: AIStackError) -> Response:
+    body = orjson.dumps(openai.openai_error(error, _id(request)))
+    answer = Response(body, openai.status_of(error))
+    answer.raw_headers.extend(openai.headers_of(error))
+    return answer
 
 
 def _id(request: Request) -> str:

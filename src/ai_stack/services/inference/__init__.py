@@ -4,7 +4,9 @@ A request is checked, its model resolved, the cache asked; equal requests at onc
 answer; an engine is chosen and asked, and what it says is relayed to whoever still listens.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -225,7 +227,7 @@ class Inference:
             priority=asked.options.priority,
             keeps_usage=asked.keeps_usage,
         )
-        relay = Relay()
+        relay = Relay(streamed=asked.call.streamed)
         reader = relay.join()
         key = asked.key
         if key is None:
@@ -247,14 +249,21 @@ class Inference:
             body, usage = relay.whole(), work.record.usage
             await self.answers.keep(key, body, relay.engine, usage, options.cache)
 
-    async def aclose(self) -> None:
-        """Write what waits for the log, and close the engines."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow the engines and write the log for as long as the block lasts."""
+        tasks = [
+            asyncio.create_task(self.fleet.keep_looking()),
+            asyncio.create_task(self.journal.keep_writing()),
+        ]
         try:
-            await self.journal.flush()
-        except AIStackError:
-            self.journal.dropped += self.journal.waiting
-        for member in self.fleet.members:
-            await member.engine.aclose()
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(AIStackError):
+                await self.journal.flush()
 
 
 def _text(value: object) -> str | None:

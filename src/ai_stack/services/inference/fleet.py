@@ -119,6 +119,15 @@ class Fleet:
         self._pools.clear()
         self._names.clear()
 
+    async def ping(self) -> str:
+        """What is served; EngineUnavailable when engines are configured and none answers."""
+        if not any(member.asked for member in self.members):
+            await self.look()
+        if all(member.failures for member in self.members):
+            raise EngineUnavailable("No inference engine answers.")
+        loaded = [model.id for model in self.models() if model.loaded]
+        return ", ".join(loaded[:5]) or "no model is loaded"
+
     def models(self) -> list[ServedModel]:
         """Every model that is served, the default one first, else in the order of the engines."""
         found: dict[str, ServedModel] = {}

@@ -13,18 +13,11 @@ from dataclasses import dataclass, field
 from ai_stack.database import Database, inferences
 from ai_stack.errors import AIStackError
 from ai_stack.models.inference import InferenceRecord
+from ai_stack.services.inference.prices import Price
 
 LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 1_000, 0.5, 2.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a million tokens cost."""
-
-    prompt: float = 0.0
-    completion: float = 0.0
 
 
 @dataclass
@@ -47,8 +40,7 @@ class Journal:
             return
         price = self.prices.get(record.model)
         if price is not None and record.usage is not None and not record.cached:
-            used = record.usage
-            record.cost = (used.prompt * price.prompt + used.completion * price.completion) / 1e6
+            record.cost = price.of(record.usage)
         self._rows.append(record)
 
     async def keep_writing(self) -> None:

@@ -12,13 +12,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from ai_stack.errors import AIStackError
 
 CAP = 4 << 20
+SILENCE_S = 10.0
 
 
 class Relay:
-    """Fed by its source, a coroutine that gets the relay, and read by any number of readers."""
+    """Fed by its source, a coroutine that gets the relay, and read by any number of readers.
 
-    def __init__(self, media_type: str = "application/json") -> None:
-        self.media_type = media_type
+    Readers of a `streamed` one get an empty chunk now and then while nothing comes.
+    """
+
+    def __init__(self, *, streamed: bool = False) -> None:
+        self._streamed = streamed
+        self._silence: asyncio.TimerHandle | None = None
         self.engine: str | None = None
         self.is_whole = True
         self.error: AIStackError | None = None
@@ -33,6 +38,17 @@ class Relay:
     def start(self, source: "Callable[[Relay], Coroutine[None, None, None]]") -> None:
         """Have the source feed it until it returns or raises; an AIStackError goes to readers."""
         self._task = asyncio.create_task(self._run(source))
+        self._time_silence()
+
+    def _time_silence(self) -> None:
+        if self._streamed and not self.ended:
+            loop = asyncio.get_running_loop()
+            self._silence = loop.call_later(SILENCE_S, self._tick)
+
+    def _tick(self) -> None:
+        for reader in self._readers:
+            reader.tick()
+        self._time_silence()
 
     async def _run(self, source: "Callable[[Relay], Coroutine[None, None, None]]") -> None:
         try:
@@ -49,6 +65,8 @@ class Relay:
     def end(self) -> None:
         """All has come: readers need not wait for what the source does besides."""
         self.ended = True
+        if self._silence is not None:
+            self._silence.cancel()
         self._wake()
 
     async def feed(self, data: bytes) -> None:
@@ -110,15 +128,21 @@ class Reader:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.cursor = 0
+        self._ticked = False
         self._waiting: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
+    def tick(self) -> None:
+        """Nothing came for a while."""
+        self._ticked = True
+        self.wake()
+
     async def begun(self) -> None:
-        """Return when the first chunk is there, or the end."""
-        while self.relay.count == 0 and not self.relay.ended:
+        """Return when the first chunk is there, or the end, or nothing came for a while."""
+        while self.relay.count == 0 and not self.relay.ended and not self._ticked:
             await self._wait()
         if self.relay.count == 0 and self.relay.error is not None:
             raise self.relay.error
@@ -127,10 +151,13 @@ class Reader:
         while True:
             data = self.relay.after(self.cursor)
             if data is not None:
-                self.cursor = self.relay.count
+                self.cursor, self._ticked = self.relay.count, False
                 yield data
             elif self.relay.ended:
                 break
+            elif self._ticked:
+                self._ticked = False
+                yield b""
             else:
                 await self._wait()
         if self.relay.error is not None:
