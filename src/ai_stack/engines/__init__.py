@@ -10,10 +10,9 @@ memory:                         answers in this process, for unit tests
 import importlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from ai_stack.errors import SettingsError
-from ai_stack.models.inference import Call, ServedModel, Tokens
+from ai_stack.models.inference import Body, Call, ServedModel, Tokens
 
 BACKENDS = {
     "llama-cpp": "llama_cpp",
@@ -61,8 +60,9 @@ class Engine(Protocol):
     async def send(self, call: Call) -> Reply:
         """Have a call answered; returns with the head of the answer."""
 
-    async def tokens(self, model: str, subject: str | Sequence[object]) -> Tokens:
-        """The tokens of a text, or of chat messages by the model's template; exact.
+    async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
+        """The tokens of a text, or by the model's template of chat messages or of a chat
+        request, which has tools besides; exact.
 
         Raises Unsupported for an engine that cannot tell.
         """
@@ -72,9 +72,10 @@ class Engine(Protocol):
 
 def open_engine(url: str) -> Engine:
     """The engine at a URL; it connects when it is first used."""
-    scheme = urlsplit(url).scheme
+    scheme, rest = url.partition(":")[::2]
     if scheme not in BACKENDS:
         raise SettingsError(f"AI_STACK_ENGINES: each must begin with one of {', '.join(BACKENDS)}.")
-    backend = importlib.import_module(f"{__name__}.{BACKENDS[scheme]}")
+    hosted = scheme == "llama-cpp" and (rest.startswith("///") or not rest)
+    backend = importlib.import_module(f"{__name__}.{'hosted' if hosted else BACKENDS[scheme]}")
     engine: Engine = backend.open_backend(url)
     return engine

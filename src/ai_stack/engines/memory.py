@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ai_stack.errors import AIStackError, ContextTooLong, EngineBroken, ModelNotFound
-from ai_stack.models.inference import Call, Operation, ServedModel, Tokens
+from ai_stack.models.inference import Body, Call, Operation, ServedModel, Tokens
 
 NAME = "memory"
 OPERATIONS: frozenset[Operation] = frozenset({"chat", "completion", "embedding", "rerank"})
@@ -106,11 +106,12 @@ class MemoryEngine:
             "text/event-stream" if streams else "application/json", parts, turn, self
         )
 
-    async def tokens(self, model: str, subject: str | Sequence[object]) -> Tokens:
+    async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
         """One a word; messages have one more each for their role."""
         self._check()
         self._model(model)
-        return counted(subject)
+        chat = subject.get("messages", ()) if isinstance(subject, Mapping) else subject
+        return counted(chat)
 
     async def aclose(self) -> None:
         """Nothing is held."""

@@ -6,7 +6,7 @@ from ai_stack.engines.http import Answer, Origin
 from ai_stack.engines.listing import entries, served
 from ai_stack.engines.wire import Wire
 from ai_stack.errors import Unsupported
-from ai_stack.models.inference import Call, Operation, ServedModel, Tokens
+from ai_stack.models.inference import Body, Call, Operation, ServedModel, Tokens
 
 PATHS: dict[Operation, str] = {
     "chat": "/chat/completions",
@@ -32,7 +32,7 @@ class OpenAIEngine:
     async def send(self, call: Call) -> Answer:
         return await self._wire.open(PATHS[call.operation], call.encoded)
 
-    async def tokens(self, model: str, subject: str | Sequence[object]) -> Tokens:
+    async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
         raise Unsupported("The engine of this model does not tell its tokens.")
 
     async def aclose(self) -> None:

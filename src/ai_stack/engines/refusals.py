@@ -27,8 +27,15 @@ _PLACES = re.compile(
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b",
     re.IGNORECASE,
 )
-_LIMIT = re.compile(r"maximum (?:context|model) length(?: is| of)? \(?(\d+)")
+_LIMIT = re.compile(
+    r"(?:maximum (?:context|model) length|model's context length)(?: is(?: only)?| of)? \(?(\d+)"
+)
+_BATCH = re.compile(
+    r"input \((\d+) tokens\) is too large.*\(current batch size: (\d+)\)", re.DOTALL
+)
+_NO_MEDIA = re.compile(r"(?:image|audio|video) input is not supported")
 _ASKED = (
+    re.compile(r"passed (\d+) input tokens and requested (\d+) output tokens"),
     re.compile(r"total of (?:at least )?(\d+) tokens"),
     re.compile(r"requested (?:about )?(\d+) tokens"),
     re.compile(r"resulted in (\d+) tokens"),
@@ -47,12 +54,22 @@ def refusal(status: int, body: bytes) -> AIStackError:
         return TooBusy("The engine is full; try again shortly.")
     if status == 501:
         return InvalidRequest(NOT_OFFERED)
+    error = _error(body)
+    if status == 500:
+        return _mistaken(error) or EngineFailed()
     if not 400 <= status < 500 or status in (401, 403, 407):
         return EngineFailed()
-    error = _error(body)
     if status in (404, 405):
         return _not_there(_message(error))
     return _too_long(error) or InvalidRequest(shown(_message(error)))
+
+
+def _mistaken(error: dict[str, Any]) -> AIStackError | None:
+    """What the request is to blame for, though llama.cpp calls it a failure of its own."""
+    message = _message(error)
+    if (found := _BATCH.search(message)) is not None:
+        return too_long(int(found[1]), int(found[2]))
+    return InvalidRequest(shown(message)) if _NO_MEDIA.search(message) else None
 
 
 def shown(message: str) -> str:

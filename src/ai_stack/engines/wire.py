@@ -36,6 +36,18 @@ class Wire:
             raise await _refused(answer)
         return await parsed(answer)
 
+    async def offers(self, path: str) -> bool:
+        """Whether an operation is there, by how an empty request of it is refused."""
+        answer = await self._client.post(path, b"{}")
+        try:
+            if answer.status in (200, 400, 422):
+                return True
+            if answer.status in (404, 405, 501):
+                return False
+            raise await _refused(answer)
+        finally:
+            answer.abort()
+
     async def aclose(self) -> None:
         await self._client.aclose()
 
@@ -58,8 +70,6 @@ async def _refused(answer: Answer) -> Exception:
     try:
         if answer.status == 200:
             return strange()
-        if not 400 <= answer.status < 500:
-            return refusal(answer.status, b"")
         return refusal(answer.status, await answer.read(MAX_REFUSAL_BYTES))
     finally:
         answer.abort()

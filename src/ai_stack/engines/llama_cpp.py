@@ -1,0 +1,125 @@
+"""One llama.cpp server: `llama-cpp://host:8080`, with TLS `llama-cpp+https://host`."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from ai_stack.engines.http import Answer, Origin
+from ai_stack.engines.infill import Infill
+from ai_stack.engines.listing import entries, number, served
+from ai_stack.engines.openai import PATHS
+from ai_stack.engines.wire import Wire, strange
+from ai_stack.models.inference import (
+    GENERATION,
+    Body,
+    Call,
+    Operation,
+    ServedModel,
+    Tokens,
+)
+
+PORT = 8080
+UNLOADED = ("unloaded", "downloading", "loading", "failed", "sleeping")
+PROBES: tuple[Operation, ...] = ("rerank", "embedding")
+
+
+class LlamaCppEngine:
+    """Calls go through as they are, but for a completion with a suffix.
+
+    A server in router mode lists many models, of which it tells less until they are loaded.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._seen: dict[tuple[str, str], ServedModel] = {}
+        self._infills: dict[str, Infill] = {}
+
+    @property
+    def name(self) -> str:
+        return self._wire.name
+
+    async def models(self) -> Sequence[ServedModel]:
+        listed = [*entries(await self._wire.ask("/v1/models"))]
+        if any("status" in entry for entry in listed):
+            return [_routed(entry) for entry in listed]
+        told = await self._wire.ask("/props")
+        if not isinstance(told, dict):
+            raise strange()
+        return [await self._described(entry, told) for entry in listed]
+
+    async def _described(self, entry: Mapping[str, Any], told: Mapping[str, Any]) -> ServedModel:
+        revision = _revision(entry, told)
+        known = self._seen.get((entry["id"], revision))
+        if known is None:
+            self._infills.pop(entry["id"], None)
+            known = replace(served(entry), revision=revision, operations=await self._operations())
+            self._seen[known.id, revision] = known
+        settings = told.get("default_generation_settings")
+        context = settings.get("n_ctx") if isinstance(settings, dict) else None
+        return replace(known, context_length=number(context), slots=number(told.get("total_slots")))
+
+    async def _operations(self) -> frozenset[Operation]:
+        """Asked by requests without content: the server lists none of it."""
+        for operation in PROBES:
+            if await self._wire.offers("/v1" + PATHS[operation]):
+                return frozenset({operation})
+        return GENERATION
+
+    async def send(self, call: Call) -> Answer:
+        encoded = call.encoded
+        if call.operation == "completion" and call.body.get("suffix"):
+            encoded = orjson.dumps(await self._filled(call.body))
+        return await self._wire.open("/v1" + PATHS[call.operation], encoded)
+
+    async def _filled(self, body: Body) -> dict[str, object]:
+        model = str(body["model"])
+        infill = self._infills.get(model)
+        if infill is None:
+            infill = self._infills[model] = await Infill.learnt(self._wire, model)
+        return await infill.body(self._wire, body)
+
+    async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
+        text = subject if isinstance(subject, str) else await self._templated(model, subject)
+        told = await self._wire.ask(
+            "/tokenize",
+            {"content": text, "add_special": True, "parse_special": True, "model": model},
+        )
+        tokens = told.get("tokens") if isinstance(told, dict) else None
+        if not isinstance(tokens, list):
+            raise strange()
+        return tokens
+
+    async def _templated(self, model: str, subject: Sequence[object] | Body) -> str:
+        chat = subject if isinstance(subject, Mapping) else {"messages": subject}
+        told = await self._wire.ask("/apply-template", {**chat, "model": model})
+        prompt = told.get("prompt") if isinstance(told, dict) else None
+        if not isinstance(prompt, str):
+            raise strange()
+        return prompt
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
+def _routed(entry: Mapping[str, Any]) -> ServedModel:
+    """A model of a server in router mode."""
+    status, meta = entry.get("status"), entry.get("meta")
+    value = status.get("value") if isinstance(status, dict) else None
+    context = number(meta.get("n_ctx")) if isinstance(meta, dict) else None
+    model = served(entry)
+    return replace(model, context_length=context, created=0, loaded=value not in UNLOADED)
+
+
+def _revision(entry: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """Changes with the file: its path, and what the server tells of its content."""
+    meta = entry.get("meta")
+    facts = meta if isinstance(meta, dict) else {}
+    parts = [told.get("model_path"), *(facts.get(k) for k in ("n_params", "size", "ftype"))]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def open_backend(url: str) -> LlamaCppEngine:
+    return LlamaCppEngine(Wire(Origin.of(url, port=PORT)))
