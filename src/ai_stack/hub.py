@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from ai_stack.errors import SettingsError, StackError, StorageFull, Unavailable
+from ai_stack.settings import Settings
 
 Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class Hub:
             except httpx.RequestError as error:
                 log.warning("%s: %s", what, type(error).__name__)
             except OSError as error:
-                raise _disk(error) from error
+                raise disk_failure(error) from error
             failures, had = 1 if come() > had else failures + 1, come()
         raise Unavailable(f"{what} cannot be downloaded from {self.url} now.")
 
@@ -166,6 +167,12 @@ class Hub:
                 os.fsync(opened.fileno())
 
 
+def open_hub(settings: Settings, progress: Progress = told) -> Hub:
+    """The hub that the settings name."""
+    token = settings.huggingface_token
+    return Hub(settings.hub_url, token.get_secret_value() if token else None, progress)
+
+
 def sha256_of(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
@@ -218,6 +225,7 @@ def _is_right(file: Path, remote: Remote) -> bool:
     return len(content) == remote.size_bytes
 
 
-def _disk(error: OSError) -> StorageFull | StackError:
+def disk_failure(error: OSError) -> StorageFull | StackError:
+    """What to raise for a file that could not be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return StorageFull() if full else StackError("The model's folder cannot be written.")

@@ -10,8 +10,8 @@ from ai_stack.embedders.cross_encoders import CrossEncoder
 from ai_stack.embedders.descriptions import Description, describe
 from ai_stack.embedders.weights import Fetch, Source, Weights, sha256_of
 from ai_stack.errors import EmbedderUnavailable, StackError, Unavailable
-from ai_stack.hub import Hub
-from ai_stack.settings import Settings, load_settings
+from ai_stack.hub import Hub, open_hub
+from ai_stack.settings import load_settings
 
 
 def fetch(hub: Hub, description: Source, cache: Path) -> Weights:
@@ -80,16 +80,11 @@ def configured(name: str) -> tuple[Description, Fetch]:
     """The description of `name` and how to fetch it, as the settings say."""
     settings = load_settings()
     description = describe(name, settings.embedding_description)
-    return description, partial(fetch, _hub(settings))
+    return description, partial(fetch, open_hub(settings))
 
 
 def configured_cross_encoder(name: str) -> tuple[CrossEncoder, Fetch]:
     """The same of a reranker."""
     settings = load_settings()
     description = cross_encoders.describe(name, settings.rerank_description)
-    return description, partial(fetch, _hub(settings))
-
-
-def _hub(settings: Settings) -> Hub:
-    token = settings.huggingface_token
-    return Hub(settings.hub_url, token.get_secret_value() if token else None)
+    return description, partial(fetch, open_hub(settings))

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from ai_stack.errors import (
     Unavailable,
     Unsupported,
 )
-from ai_stack.hub import Hub, Remote, sha256_of
+from ai_stack.hub import Hub, Remote, disk_failure, sha256_of
 from ai_stack.weights.choice import Choice, choose
 from ai_stack.weights.gguf import read_facts
 from ai_stack.weights.lock import Busy, Give, held, kept
@@ -76,51 +76,144 @@ def pull(
     makes a path belong to whom it should. While another process pulls the same model, this one
     waits, or raises Conflict when it is not to `wait`.
 
-    Raises NotFound, Forbidden and Unavailable for the hub, InvalidRequest for a quantization
-    that is not there, StorageFull, StackError for a wrong hash, Unsupported for what is no GGUF.
+    Raises NotFound for a repository or quantization that is not there, Forbidden and Unavailable
+    for the hub, StorageFull, StackError for a wrong hash, Unsupported for what is no GGUF.
     """
-    try:
-        choice = _chosen(source, hub)
-    except Unavailable as error:
-        raise Unavailable(f"{error.message} {LOCAL}") from error
-    plan = _planned(source, choice)
-    progress(Step("chosen", choice.told, size_bytes=choice.size_bytes))
-    folder = _place(shelf, choice.repository, plan)
-    with _alone(folder, progress, give, wait):
-        if not (folder / MANIFEST).exists():
-            _fetch(folder, plan, choice, hub, progress, give)
-            _publish(folder, plan, give)
-            _forget_older(shelf, folder, plan.quantization)
-    progress(Step("done", done_bytes=choice.size_bytes, size_bytes=choice.size_bytes))
-    return _model(shelf, folder)
+    return _Delivery(shelf, progress, give, wait).fetch(source, hub)
 
 
 def adopt(
     file: Path, shelf: Shelf, progress: Progress = lambda _: None, *, give: Give = kept
 ) -> Model:
-    """A local file, all its parts with it, as a model of the shelf; the file stays where it is.
+    """A local file, all its parts with it, copied to the shelf; the file stays where it is.
 
     Raises Unsupported for what cannot be served, StorageFull, StackError.
     """
-    facts = read_facts(file)
-    parts = parts_of(file)
-    missing = next((part.name for part in parts if not part.is_file()), None)
-    if missing is not None:
-        raise Unsupported(f"{file.name} is one part of several, and {missing} is not beside it.")
-    sizes = [part.stat().st_size for part in parts]
-    entries = tuple(Entry(p.name, s, sha256_of(p)) for p, s in zip(parts, sizes, strict=True))
-    name, quantization = file_name(file.stem), named_in(file.name) or facts.quantization
-    names = (file.name, file.stem)
-    plan = Manifest(None, name, names, quantization or "unknown", entries, _now())
-    folder = _place(shelf, f"local/{name}", plan)
-    with _alone(folder, progress, give, wait=True):
-        if not (folder / MANIFEST).exists():
-            _begin(folder, plan, give)
-            _check_space(folder, sum(sizes))
-            _copy(parts, folder, progress, give)
-            _publish(folder, plan, give)
-    progress(Step("done", done_bytes=sum(sizes), size_bytes=sum(sizes)))
-    return _model(shelf, folder)
+    return _Delivery(shelf, progress, give, wait=True).copy(file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """Brings one model to a shelf."""
+
+    shelf: Shelf
+    progress: Progress
+    give: Give
+    wait: bool
+
+    def fetch(self, source: Source, hub: Hub) -> Model:
+        try:
+            choice = _chosen(source, hub)
+        except Unavailable as error:
+            raise Unavailable(f"{error.message} {LOCAL}") from error
+        plan, size = _planned(source, choice), choice.size_bytes
+        self.progress(Step("chosen", choice.told, size_bytes=size))
+        folder = self._place(choice.repository, plan)
+        with self._alone(folder):
+            if not (folder / MANIFEST).exists():
+                self._begin(folder, plan, size)
+                self._download(folder, choice, hub)
+                self._publish(folder, plan)
+                self._forget_older(folder)
+        self.progress(Step("done", done_bytes=size, size_bytes=size))
+        return _on(self.shelf, folder)
+
+    def copy(self, file: Path) -> Model:
+        plan = _described(file)
+        size = sum(entry.size_bytes for entry in plan.files)
+        folder = self._place(f"local/{plan.asked}", plan)
+        with self._alone(folder):
+            if not (folder / MANIFEST).exists():
+                self._begin(folder, plan, size)
+                self._copy(folder, parts_of(file), size)
+                self._publish(folder, plan)
+        self.progress(Step("done", done_bytes=size, size_bytes=size))
+        return _on(self.shelf, folder)
+
+    def _place(self, repository: str, plan: Manifest) -> Path:
+        name = f"{plan.quantization or 'only'}@{plan.content}"
+        return self.shelf.hub / repository.replace("/", "--") / name
+
+    @contextmanager
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """Hold a folder's lock, telling when somebody else has it."""
+        self._make(self.shelf.hub)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(folder, wait=False, give=self.give))
+            except Busy:
+                if not self.wait:
+                    raise Conflict("This model is being pulled at this moment.") from None
+                self.progress(Step("waiting", "Another process pulls this model; waiting for it."))
+                stack.enter_context(held(folder, wait=True, give=self.give))
+            except OSError as error:
+                raise disk_failure(error) from error
+            yield
+
+    def _make(self, folder: Path) -> None:
+        try:
+            for path in (*reversed(folder.parents), folder):
+                if not path.exists():
+                    path.mkdir()
+                    self.give(path)
+        except OSError as error:
+            raise StackError(f"{folder} cannot be made: {error.strerror}.") from None
+
+    def _begin(self, folder: Path, plan: Manifest, size: int) -> None:
+        """Make the folder, write down what it is to hold, and see that there is room for it."""
+        _check_space(self.shelf.hub, size - (_come(folder) if folder.is_dir() else 0))
+        self._make(folder)
+        self._plan(folder, plan)
+
+    def _plan(self, folder: Path, plan: Manifest) -> None:
+        _write(folder / PLAN, written(plan))
+        self.give(folder / PLAN)
+
+    def _download(self, folder: Path, choice: Choice, hub: Hub) -> None:
+        before = 0
+        for remote in choice.all_files:
+            target = folder / remote.name
+            if not target.exists():
+                told = self._counted(folder, before, choice.size_bytes)
+                _download(replace(hub, progress=told), remote, target)
+                self.give(target)
+            before += remote.size_bytes
+
+    def _counted(self, folder: Path, before: int, total: int) -> Callable[[str, int, int], None]:
+        """Progress of one file as progress of all of them."""
+
+        def told(file: str, done: int, _: int) -> None:
+            for part in folder.glob(f"{file}.*.part"):
+                self.give(part)
+            self.progress(Step("downloading", "", file, before + done, total))
+
+        return told
+
+    def _copy(self, folder: Path, parts: Sequence[Path], total: int) -> None:
+        done = 0
+        for part in parts:
+            for come in _copied(part, folder / f"{part.name}.part"):
+                done += come
+                self.progress(Step("downloading", "", part.name, done, total))
+            self.give((folder / f"{part.name}.part").replace(folder / part.name))
+
+    def _publish(self, folder: Path, plan: Manifest) -> None:
+        """Let the shelf show the model: the plan, with what its file says, is the manifest."""
+        try:
+            facts = read_facts(folder / plan.files[0].name)
+        except Unsupported:
+            shutil.rmtree(folder)
+            raise
+        self._plan(folder, replace(plan, facts=facts, pulled_at=_now()))
+        (folder / PLAN).replace(folder / MANIFEST)
+        _sync(folder)
+
+    def _forget_older(self, folder: Path) -> None:
+        """Delete what the repository held before under this quantization."""
+        for other in folder.parent.glob(f"{folder.name.partition('@')[0]}@*"):
+            if other != folder:
+                with suppress(Conflict):
+                    self.shelf.clear(other)
 
 
 def _chosen(source: Source, hub: Hub) -> Choice:
@@ -150,70 +243,31 @@ def _absent(source: Source, hub: Hub, seen: bool) -> str:
 
 
 def _planned(source: Source, choice: Choice) -> Manifest:
-    def entry(remote: Remote) -> Entry:
-        return Entry(remote.name, remote.size_bytes, remote.tag)
-
     return Manifest(
         repository=choice.repository,
         asked=source.asked,
         names=tuple(dict.fromkeys((*source.names, choice.repository))),
         quantization=choice.quantization,
-        files=tuple(map(entry, choice.all_files)),
+        files=tuple(Entry(r.name, r.size_bytes, r.tag) for r in choice.all_files),
         pulled_at=_now(),
         projector=None if choice.projector is None else choice.projector.name,
     )
 
 
-def _place(shelf: Shelf, repository: str, plan: Manifest) -> Path:
-    quantization = plan.quantization or "only"
-    return shelf.hub / repository.replace("/", "--") / f"{quantization}@{plan.content}"
-
-
-@contextmanager
-def _alone(folder: Path, progress: Progress, give: Give, wait: bool) -> Iterator[None]:
-    """Hold a folder's lock, telling when somebody else has it."""
-    try:
-        _make(folder.parents[1], give)
-        with held(folder, wait=False, give=give):
-            yield
-            return
-    except Busy:
-        if not wait:
-            raise Conflict("This model is being pulled at this moment.") from None
-    progress(Step("waiting", "Another process pulls this model; waiting for it."))
-    with held(folder, wait=True, give=give):
-        yield
-
-
-def _fetch(
-    folder: Path, plan: Manifest, choice: Choice, hub: Hub, progress: Progress, give: Give
-) -> None:
-    _begin(folder, plan, give)
-    total = choice.size_bytes
-    _check_space(folder, total - _come(folder))
-    before = 0
-    for remote in choice.all_files:
-        target = folder / remote.name
-        if not target.exists():
-            told = _counted(folder, before, total, progress, give)
-            _download(replace(hub, progress=told), remote, target)
-            give(target)
-        before += remote.size_bytes
-
-
-def _counted(
-    folder: Path, before: int, total: int, progress: Progress, give: Give
-) -> Callable[[str, int, int], None]:
-    """Progress of one file as progress of all of them."""
-    given: set[Path] = set()
-
-    def told(file: str, done: int, _: int) -> None:
-        for part in set(folder.glob("*.part")) - given if not given else ():
-            given.add(part)
-            give(part)
-        progress(Step("downloading", "", file, before + done, total))
-
-    return told
+def _described(file: Path) -> Manifest:
+    """The plan for a local file and its parts."""
+    facts, parts = read_facts(file), parts_of(file)
+    missing = next((part.name for part in parts if not part.is_file()), None)
+    if missing is not None:
+        raise Unsupported(f"{file.name} is one part of several, and {missing} is not beside it.")
+    return Manifest(
+        repository=None,
+        asked=file_name(file.stem),
+        names=(file.name, file.stem),
+        quantization=named_in(file.name) or facts.quantization or "unknown",
+        files=tuple(Entry(part.name, part.stat().st_size, sha256_of(part)) for part in parts),
+        pulled_at=_now(),
+    )
 
 
 def _download(hub: Hub, remote: Remote, target: Path) -> None:
@@ -231,29 +285,12 @@ def _download(hub: Hub, remote: Remote, target: Path) -> None:
         raise
 
 
-def _begin(folder: Path, plan: Manifest, give: Give) -> None:
-    """Make the folder and write down what it is to hold."""
-    _make(folder, give)
-    _write(folder / PLAN, written(plan))
-    give(folder / PLAN)
-
-
-def _make(folder: Path, give: Give) -> None:
-    try:
-        for path in (*reversed(folder.parents), folder):
-            if not path.exists():
-                path.mkdir()
-                give(path)
-    except OSError as error:
-        raise StackError(f"{folder} cannot be made: {error.strerror}.") from None
-
-
 def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed + RESERVE_BYTES > free:
         raise StorageFull(
             f"The model needs {needed / (1 << 30):.2f} GiB more, and {free / (1 << 30):.2f} GiB "
-            f"are free on the disk of {folder.parents[2]}. Free some space, or choose a smaller "
+            f"are free on the disk of {folder}. Free some space, or choose a smaller "
             "quantization. Nothing was downloaded."
         )
 
@@ -263,34 +300,17 @@ def _come(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".gguf", ".part"))
 
 
-def _copy(parts: Sequence[Path], folder: Path, progress: Progress, give: Give) -> None:
-    done, total = 0, sum(part.stat().st_size for part in parts)
-    for part in parts:
-        scratch = folder / f"{part.name}.part"
-        try:
-            with part.open("rb") as read, scratch.open("wb") as copy:
-                while block := read.read(BLOCK):
-                    copy.write(block)
-                    done += len(block)
-                    progress(Step("downloading", "", part.name, done, total))
-                copy.flush()
-                os.fsync(copy.fileno())
-        except OSError as error:
-            raise StackError(f"{part} cannot be copied: {error.strerror}.") from None
-        give(scratch.replace(folder / part.name))
-
-
-def _publish(folder: Path, plan: Manifest, give: Give) -> None:
-    """Let the shelf show the model: the plan, with what its file says, becomes the manifest."""
+def _copied(part: Path, scratch: Path) -> Iterator[int]:
+    """Copy a file, telling the bytes of each block."""
     try:
-        facts = read_facts(folder / plan.files[0].name)
-    except Unsupported:
-        shutil.rmtree(folder)
-        raise
-    _write(folder / PLAN, written(replace(plan, facts=facts, pulled_at=_now())))
-    give(folder / PLAN)
-    (folder / PLAN).replace(folder / MANIFEST)
-    _sync(folder)
+        with part.open("rb") as read, scratch.open("wb") as copy:
+            while block := read.read(BLOCK):
+                copy.write(block)
+                yield len(block)
+            copy.flush()
+            os.fsync(copy.fileno())
+    except OSError as error:
+        raise disk_failure(error) from error
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -310,17 +330,7 @@ def _sync(folder: Path) -> None:
         os.close(opened)
 
 
-def _forget_older(shelf: Shelf, folder: Path, quantization: str) -> None:
-    """Delete what the repository held before under this quantization."""
-    for other in folder.parent.glob(f"{quantization or 'only'}@*"):
-        if other != folder:
-            try:
-                shelf.clear(other)
-            except Conflict:
-                continue
-
-
-def _model(shelf: Shelf, folder: Path) -> Model:
+def _on(shelf: Shelf, folder: Path) -> Model:
     found = next((model for model in shelf.all() if model.file.parent == folder), None)
     if found is None:
         manifest = read_manifest(folder / MANIFEST)
