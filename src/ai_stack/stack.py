@@ -26,6 +26,7 @@ from ai_stack.services.index import Index
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.inference import Inference
 from ai_stack.services.inference.answers import Answers
+from ai_stack.services.inference.embeddings import Embeddings
 from ai_stack.services.inference.fleet import Fleet
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import read_prices
@@ -61,6 +62,7 @@ class Stack:
     embeddings: EmbeddingModels
     maintenance: Maintenance
     inference: Inference
+    text_embeddings: Embeddings
     health: HealthChecks
 
 
@@ -156,6 +158,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         embeddings=embeddings,
         maintenance=maintenance,
         inference=inference,
+        text_embeddings=Embeddings(inference, models),
         health=HealthChecks(_probes(doors, inference)),
     )
 

@@ -40,6 +40,12 @@ class Embedder(Protocol):
     async def spans(self, texts: Sequence[str]) -> Sequence[npt.NDArray[np.int32]]:
         """The tokens of each whole text as (start, end) code point offsets, shape (tokens, 2)."""
 
+    async def decoded(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        """The texts that lists of this model's own token ids stand for.
+
+        Raises Unsupported where the tokens are out of reach.
+        """
+
     async def ping(self) -> None:
         """Return when it serves."""
 

@@ -39,6 +39,8 @@ ADMITTED_CHARACTERS = 64 << 20
 INLINE_CHARACTERS = 2_000
 PAIR_NICENESS, PASSAGE_NICENESS = 2, 5
 
+METHODS = ("open", "ping", "embed", "spans", "decoded")
+
 log = logging.getLogger("ai_stack.embedder")
 
 
@@ -100,6 +102,11 @@ class Engine:
             ]
         body = b"".join(one.astype("<i4", copy=False).tobytes() for one in found)
         return {"counts": [len(one) for one in found]}, body
+
+    async def decoded(self, header: Mapping[str, Any], body: bytes) -> Answer:
+        """The texts of lists of token ids."""
+        session = await self.shelf.opened(header["model"])
+        return {"texts": session.decoded(header["tokens"])}, b""
 
     def _run(self, batch: Sequence[Job]) -> npt.NDArray[np.float32]:
         return self.shelf.loaded[batch[0].model].run([job.ids for job in batch])
@@ -181,7 +188,7 @@ def _load_pairs(name: str, cache: Path) -> PairSession:
 async def serve(socket: Path, models: Sequence[str], engine: Engine) -> None:
     """Serve until cancelled; raises the error of a model that cannot be loaded."""
     engine.start()
-    handlers = {name: getattr(engine, name) for name in ("open", "ping", "embed", "spans")}
+    handlers = {name: getattr(engine, name) for name in METHODS}
     handlers["rerank"] = engine.reranking.rerank
     server = asyncio.create_task(ChannelServer(handlers).serve(socket))
     for name in models:

@@ -53,6 +53,9 @@ class MemoryEmbedder:
             for text in texts
         ]
 
+    async def decoded(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        return [" ".join(map(str, one)) for one in tokens]
+
     async def ping(self) -> None: ...
 
     async def aclose(self) -> None: ...

@@ -77,6 +77,10 @@ class OnnxEmbedder:
         ends = np.cumsum(header["counts"], dtype=np.int64)
         return np.split(offsets, ends[:-1]) if len(ends) else []
 
+    async def decoded(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        header, _ = await self._call("decoded", tokens=tokens)
+        return list(header["texts"])
+
     async def ping(self) -> None:
         await self._call("ping", timeout_s=2.0)
 

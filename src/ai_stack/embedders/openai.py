@@ -16,7 +16,7 @@ import orjson
 
 from ai_stack.embedders.descriptions import find
 from ai_stack.embedders.texts import check_lengths, readable
-from ai_stack.errors import EmbedderUnavailable, InvalidRequest, TooBusy
+from ai_stack.errors import EmbedderUnavailable, InvalidRequest, TooBusy, Unsupported
 from ai_stack.models.embedding import EmbeddingModel, TextKind
 from ai_stack.settings import Settings
 
@@ -93,6 +93,9 @@ class OpenAIEmbedder:
     async def spans(self, texts: Sequence[str]) -> Sequence[npt.NDArray[np.int32]]:
         """An estimate on the long side; the true tokenizer is the server's."""
         return [await asyncio.to_thread(_estimated, text) for text in texts]
+
+    async def decoded(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        raise Unsupported("This embedding server takes no tokens from here; send text.")
 
     async def ping(self) -> None:
         answer = await self._sent("GET", "models")

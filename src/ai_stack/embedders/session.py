@@ -10,6 +10,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from ai_stack.embedders.texts import pieces
+from ai_stack.errors import InvalidRequest
 from ai_stack.models.embedding import EmbeddingModel
 
 
@@ -45,6 +46,13 @@ class Session:
             offsets = np.fromiter(flat, np.int32, 2 * len(encoding)).reshape(-1, 2)
             found.append(offsets + np.int32(start))
         return np.concatenate(found)
+
+    def decoded(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of lists of ids; raises InvalidRequest for an id that is none."""
+        most = self._tokenizer.get_vocab_size()
+        if any(not 0 <= token < most for one in tokens for token in one):
+            raise InvalidRequest(f"The tokens of this model are 0 to {most - 1}.")
+        return [str(text) for text in self._tokenizer.decode_batch([list(one) for one in tokens])]
 
     def run(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """One L2-normalised row for each list of token ids; all are of one length."""

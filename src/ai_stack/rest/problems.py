@@ -83,7 +83,7 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 
 def _is_openai(request: Request) -> bool:
-    return request.scope["path"].startswith("/v1/")
+    return str(request.scope["path"]).startswith("/v1/")
 
 
 def _as_openai(request: Request, error: AIStackError) -> Response:

@@ -9,6 +9,7 @@ from ai_stack.errors import InvalidRequest, ModelNotFound
 from ai_stack.models.inference import ServedModel
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.stack import Stack
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonRoute)
 
@@ -34,13 +35,13 @@ class TokenizeBody(BaseModel):
 @router.get("/models")
 async def list_models(stack: UseStack, caller: Caller) -> Response:
     """The models that can be asked, the default one first."""
-    return respond({"object": "list", "data": [model_json(m) for m in stack.inference.models()]})
+    return respond({"object": "list", "data": [model_json(m) for m in await _served(stack)]})
 
 
 @router.get("/models/{id:path}")
 async def get_model(stack: UseStack, caller: Caller, id: str) -> Response:
     """One model."""
-    for model in stack.inference.models():
+    for model in await _served(stack):
         if model.id == id:
             return respond(model_json(model))
     raise ModelNotFound(f"The model {id[:200]!r} is not served here.")
@@ -51,6 +52,13 @@ async def tokenize(stack: UseStack, caller: Caller, body: TokenizeBody) -> Respo
     """The tokens of a text, or of messages as the engine will see them."""
     model, tokens = await stack.inference.tokens(body.model, body.subject())
     return respond({"model": model, "tokens": tokens, "count": len(tokens)})
+
+
+async def _served(stack: Stack) -> list[ServedModel]:
+    """Those of the engines, then those of the embedder that no engine has."""
+    found = stack.inference.models()
+    ids = {model.id for model in found}
+    return found + [m for m in await stack.text_embeddings.served() if m.id not in ids]
 
 
 def model_json(model: ServedModel) -> dict[str, object]:

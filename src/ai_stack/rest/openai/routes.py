@@ -7,7 +7,8 @@ from starlette.types import ASGIApp
 
 from ai_stack.models.inference import Operation
 from ai_stack.rest.openai import models
-from ai_stack.rest.openai.endpoint import Delegated, Endpoint, direct
+from ai_stack.rest.openai.endpoint import Delegated, Endpoint, Request, direct
+from ai_stack.services.inference import Answer
 from ai_stack.services.inference.requests import FIELDS, REQUIRED
 
 PREFIX = "/v1"
@@ -33,12 +34,17 @@ def _schema(operation: Operation) -> dict[str, object]:
     }
 
 
+async def _embeddings(request: Request) -> Answer:
+    embeddings = request.stack.text_embeddings
+    return await embeddings.open(request.body, request.caller, request.options)
+
+
 PATHS = (
     Path(
         "/chat/completions", direct("chat"), "The next message of a conversation.", _schema("chat")
     ),
     Path("/completions", direct("completion"), "How a text goes on.", _schema("completion")),
-    Path("/embeddings", direct("embedding"), "The vectors of texts.", _schema("embedding")),
+    Path("/embeddings", Endpoint(_embeddings), "The vectors of texts.", _schema("embedding")),
     Path("/rerank", direct("rerank"), "Texts in the order of a query.", _schema("rerank")),
 )
 

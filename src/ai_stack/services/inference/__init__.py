@@ -45,25 +45,27 @@ class Answer:
     """
 
     media_type: str
-    engine: str | None
-    kept: Kept | None = None
+    engine: str | None = None
+    cached: bool = False
+    body: bytes | None = None
     reader: Reader | None = None
 
-    @property
-    def cached(self) -> bool:
-        return self.kept is not None
+    @classmethod
+    def made(cls, body: bytes) -> "Answer":
+        """An answer that no engine gave as it is."""
+        return cls(JSON, body=body)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self.kept is not None:
-            yield self.kept.body
+        if self.body is not None:
+            yield self.body
         elif self.reader is not None:
             async for data in self.reader:
                 yield data
 
     async def whole(self) -> bytes:
         """The answer in one piece."""
-        if self.kept is not None:
-            return self.kept.body
+        if self.body is not None:
+            return self.body
         assert self.reader is not None
         return await self.reader.whole()
 
@@ -139,7 +141,7 @@ class Inference:
         except BaseException:
             reader.leave()
             raise
-        return Answer(asked.media_type, reader.relay.engine, None, reader)
+        return Answer(asked.media_type, reader.relay.engine, reader=reader)
 
     async def complete(
         self,
@@ -149,7 +151,8 @@ class Inference:
         options: Options = PLAIN,
     ) -> dict[str, Any]:
         """The answer to a request that is not streamed, as an object; raises as `open` does."""
-        answer = await self.open(operation, {**body, "stream": False}, principal, options)
+        plain = {n: v for n, v in body.items() if n not in ("stream", "stream_options")}
+        answer = await self.open(operation, plain, principal, options)
         try:
             found: dict[str, Any] = orjson.loads(await answer.whole())
         finally:
@@ -204,7 +207,7 @@ class Inference:
         record = asked.record()
         record.cached, record.engine, record.usage = True, kept.engine, kept.usage
         self.journal.add(record)
-        return Answer(asked.media_type, kept.engine, kept)
+        return Answer(asked.media_type, kept.engine, True, kept.body)
 
     def _joined(self, asked: "Asked") -> Reader | None:
         """A place at the answer that another equal request waits for."""

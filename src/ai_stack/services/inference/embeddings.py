@@ -1,0 +1,124 @@
+"""OpenAI's embeddings: by the models of the stack's own embedder, or by an engine that has one.
+
+Whoever computes them, the vectors leave as they were asked for: cut to `dimensions` (and brought
+back to length 1), as numbers or as base64 of little-endian float32.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from ai_stack.errors import AIStackError, EngineFailed, InvalidRequest, ModelNotFound
+from ai_stack.models.embedding import EmbeddingModel
+from ai_stack.models.inference import Options, ServedModel
+from ai_stack.models.principals import Principal
+from ai_stack.services.embedding import Array, Models, normalised
+from ai_stack.services.inference import Answer, Inference
+from ai_stack.services.inference.requests import checked
+
+SPECIAL_TOKENS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of texts, by the model that a request names; by the documents' own without one."""
+
+    inference: Inference
+    models: Models
+
+    async def served(self) -> list[ServedModel]:
+        """The models of the stack's own embedder; none while it does not answer."""
+        try:
+            stored = [one.model for one in await self.models.stored()]
+            found = stored or [(await self.models.configured()).model]
+        except AIStackError:
+            return []
+        names = {model.name: model for model in found}
+        return [_served(model) for model in names.values()]
+
+    async def open(self, body: Mapping[str, Any], principal: Principal, options: Options) -> Answer:
+        """The vectors of `input`, in OpenAI's form; raises as Inference.open does."""
+        asked = checked("embedding", body)
+        own = await self._own(cast("str | None", asked.get("model")))
+        if own is None:
+            answer = await self._of_engine(asked, principal, options)
+        else:
+            answer = await self._of_ours(own, asked["input"])
+        return Answer.made(orjson.dumps(_shaped(answer, asked)))
+
+    async def _own(self, name: str | None) -> str | None:
+        """The stack's model that is meant, None for one that an engine serves."""
+        names = [model.id for model in await self.served()]
+        if name is None:
+            return names[0] if names else None
+        return name if name in names else None
+
+    async def _of_engine(
+        self, asked: Mapping[str, Any], principal: Principal, options: Options
+    ) -> dict[str, Any]:
+        plain = {n: v for n, v in asked.items() if n not in ("encoding_format", "dimensions")}
+        return await self.inference.complete("embedding", plain, principal, options)
+
+    async def _of_ours(self, name: str, given: object) -> dict[str, Any]:
+        embedder = await self.models.named(name)
+        if embedder.model.name != name:
+            raise ModelNotFound
+        texts = await self._texts(name, given)
+        rows = await embedder.embed(texts, "passage") if texts else np.empty((0, 0), np.float32)
+        tokens = sum(len(s) + SPECIAL_TOKENS for s in await embedder.spans(texts))
+        data = [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(rows)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": data, "model": name, "usage": usage}
+
+    async def _texts(self, name: str, given: object) -> Sequence[str]:
+        """`input` as texts; lists of token ids are the model's own."""
+        several: list[Any] = given if isinstance(given, list) else [given]
+        if isinstance(several[0], int):
+            several = [several]
+        if isinstance(several[0], list):
+            return await (await self.models.named(name)).decoded(several)
+        return several
+
+
+def _served(model: EmbeddingModel) -> ServedModel:
+    return ServedModel(
+        id=model.name,
+        context_length=model.max_tokens,
+        operations=frozenset({"embedding"}),
+        revision=model.weights,
+    )
+
+
+def _shaped(answer: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer with its vectors in the asked-for length and encoding."""
+    try:
+        rows = np.array([one["embedding"] for one in answer["data"]], np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineFailed("The engine's embeddings are none.") from error
+    rows = _cut(rows, cast("int | None", asked.get("dimensions")))
+    is_base64 = asked.get("encoding_format") == "base64"
+    for one, row in zip(answer["data"], rows, strict=True):
+        one["embedding"] = _base64(row) if is_base64 else row.tolist()
+    return answer
+
+
+def _cut(rows: Array, dimensions: int | None) -> Array:
+    if dimensions is None or rows.size == 0 or dimensions == rows.shape[1]:
+        return rows
+    if dimensions > rows.shape[1]:
+        raise InvalidRequest(
+            f"dimensions must be at most {rows.shape[1]} for this model.",
+            fields={"dimensions": f"at most {rows.shape[1]}"},
+        )
+    return normalised(rows[:, :dimensions])
+
+
+def _base64(row: Array) -> str:
+    return base64.b64encode(row.astype("<f4", copy=False).tobytes()).decode()
