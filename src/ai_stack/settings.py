@@ -348,6 +348,14 @@ def _file_values(file: Path) -> dict[str, str]:
     return {k: v for k, v in dotenv_values(stream=StringIO(text)).items() if v is not None}
 
 
+def user_folder(
+    variable: str, default: Path, environment: Mapping[str, str] | None = None
+) -> Path:
+    """A folder of another program, which its own variable may name."""
+    source = os.environ if environment is None else environment
+    return Path(source.get(variable) or default)
+
+
 def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The few variables that any child may see: no setting and no secret among them."""
     source = os.environ if environment is None else environment

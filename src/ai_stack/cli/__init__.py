@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("stack", "Show what each part does."),
     "logs": ("logs", "Show and follow the logs of the parts."),
     "health": ("health", "Ask the gateway how each service is."),
+    "connect": ("connect", "Point an editor or a chat client at the gateway."),
     "settings": ("settings", "Show each setting, its variable and where its value comes from."),
 }
 

@@ -1,0 +1,100 @@
+"""A gateway that is played: OpenAI's routes with scripted answers, on a port of its own."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+LENGTH = 8192
+
+
+@dataclass
+class Played:
+    """What it serves, what it was asked, and which paths it refuses."""
+
+    models: list[str] = field(default_factory=lambda: ["small-chat", "other-chat"])
+    embedding: str | None = "small-embedder"
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    url: str = ""
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        if path == "/v1/models":
+            known = [*self.models, *([self.embedding] if self.embedding else [])]
+            entries = [{"id": m, "object": "model", "context_length": LENGTH} for m in known]
+            return {"object": "list", "data": entries}
+        if path == "/embeddings/models":
+            active = [{"model": self.embedding, "state": "active"}] if self.embedding else []
+            return {"items": active, "next_cursor": None}
+        if path == "/v1/embeddings":
+            return {"object": "list", "data": [{"embedding": [0.1, 0.2], "index": 0}]}
+        if path == "/v1/chat/completions":
+            choice = {"index": 0, "message": message(body), **STOP}
+            return {**HEAD, "choices": [choice], "usage": USAGE}
+        return None
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+HEAD = {"id": "1", "object": "chat.completion", "created": 1, "model": "small-chat"}
+STOP = {"finish_reason": "stop"}
+
+
+def message(body: dict[str, Any]) -> dict[str, Any]:
+    if not body.get("tools"):
+        return {"role": "assistant", "content": "ok"}
+    call = {"name": body["tools"][0]["function"]["name"], "arguments": '{"ok": true}'}
+    calls = [{"id": "c1", "type": "function", "function": call}]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def chunks() -> Iterator[str]:
+    for delta in ({"role": "assistant"}, {"content": "ok"}, {}):
+        choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
+        chunk = {**HEAD, "object": "chat.completion.chunk", "choices": [choice]}
+        yield f"data: {json.dumps(chunk)}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+@contextmanager
+def gateway(**what: Any) -> Iterator[Played]:
+    played = Played(**what)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.0"
+
+        def do_GET(self) -> None:
+            self.reply({})
+
+        do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def reply(self, body: dict[str, Any]) -> None:
+            played.asked.append((self.path, body))
+            found = None if self.path in played.broken else played.answer(self.path, body)
+            error = {"error": {"message": "planted failure", "type": "server_error"}}
+            streamed = found is not None and body.get("stream")
+            self.send_response(200 if found is not None else 404)
+            self.send_header(
+                "Content-Type", "text/event-stream" if streamed else "application/json"
+            )
+            self.end_headers()
+            text = "".join(chunks()) if streamed else json.dumps(found or error)
+            if self.command != "HEAD":
+                self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        played.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield played
+        finally:
+            server.shutdown()
+            thread.join()
