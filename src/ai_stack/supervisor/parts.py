@@ -10,6 +10,7 @@ from ai_stack.supervisor import Part, Tool, postgres, probes, redis
 from ai_stack.supervisor.account import Account
 
 PYTHON = (sys.executable, "-m", "ai_stack")
+LLAMA_CPP, MODELS_SOCKET = "llama-cpp:", "models.sock"
 Description = Callable[[Settings, Account], Iterator[Part]]
 
 
@@ -45,6 +46,10 @@ def addresses(settings: Settings) -> dict[str, str]:
         found["AI_STACK_EMBEDDER_URL"] = f"onnx://{runtime / 'embedder.sock'}"
     if settings.vectors == "qdrant-edge:":
         found["AI_STACK_VECTORS_URL"] = f"qdrant-edge://{runtime / 'vectors.sock'}"
+    if LLAMA_CPP in settings.engine_urls:
+        host = f"{LLAMA_CPP}//{runtime / MODELS_SOCKET}"
+        urls = [host if url == LLAMA_CPP else url for url in settings.engine_urls]
+        found["AI_STACK_ENGINES"] = " ".join(urls)
     return found
 
 
@@ -90,6 +95,19 @@ def _vectors(settings: Settings, account: Account) -> Iterator[Part]:
     )
 
 
+def _llama_cpp(settings: Settings, account: Account) -> Iterator[Part]:
+    if LLAMA_CPP not in settings.engine_urls:
+        return
+    socket = settings.runtime / MODELS_SOCKET
+    yield Part(
+        name="llama-cpp",
+        command=(sys.executable, "-m", "ai_stack.supervisor.models", "--socket", str(socket)),
+        ready=probes.channel(socket),
+        grace_s=15.0,
+        aliases=("llama.cpp", "models"),
+    )
+
+
 def _migrate(settings: Settings, account: Account) -> Iterator[Part]:
     settled = None
     if settings.database is None:
@@ -122,7 +140,7 @@ def _gateway(settings: Settings, account: Account) -> Iterator[Part]:
         name="aidb-mcp",
         command=(*PYTHON, "serve"),
         needs=("migrate",),
-        uses=("postgres", "redis", "embedder", "vectors"),
+        uses=("postgres", "redis", "embedder", "vectors", "llama-cpp"),
         ready=probes.http(host, settings.port, "/health/ready"),
         grace_s=30.0,
         log="aidb.log",
@@ -135,6 +153,7 @@ DESCRIPTIONS: tuple[Description, ...] = (
     _redis,
     _embedder,
     _vectors,
+    _llama_cpp,
     _migrate,
     _worker,
     _gateway,
