@@ -31,6 +31,7 @@ PORTS = {
     "AI Stack": 28183,
     "FastAPI + redis-py": 28184,
     "llama.cpp": 28185,
+    "stack": 28186,
 }
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
@@ -185,6 +186,7 @@ def database_url(stack: Stack) -> str:
 def stack(home: Path) -> Iterator[Stack]:
     """The parts on the core of the load; the servers under test have theirs for themselves."""
     made = Stack(home, "pgvector:")
+    made.environment["AI_STACK_PORT"] = str(PORTS["stack"])
     made.environment["AI_STACK_ENGINES"] = f"http://127.0.0.1:{PORTS['direct']}/v1"
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {LOAD_CORE})

@@ -89,7 +89,7 @@ def warm(server: Server) -> None:
         load(server.port, asked, connections=1, seconds=2, core=LOAD_CORE)
 
 
-def whole(server: Server, seconds: float) -> Figures:
+def whole(server: Server, seconds: int) -> Figures:
     """Answers in one piece to prompts of their own: looked up, missed, logged."""
     before, started = server.cpu_s(), time.monotonic()
     busy = _load(server, body(MODEL, unique=True), BUSY, seconds)
@@ -106,15 +106,14 @@ def whole(server: Server, seconds: float) -> Figures:
     }
 
 
-def hits(server: Server, seconds: float) -> Figures:
+def hits(server: Server, seconds: int) -> Figures:
     """One prompt again and again; the first answer is stored before it is measured."""
     same = body(MODEL, unique=False)
-    for _ in range(2):
-        _load(server, same, 1, 0.2)
+    _load(server, same, 1, 1)
     return {"hits_per_second": _load(server, same, BUSY, seconds).per_second}
 
 
-def streamed(server: Server, seconds: float) -> Figures:
+def streamed(server: Server, seconds: int) -> Figures:
     """Answers of CHUNKS chunks to prompts of their own."""
     busy = _load(server, body(MODEL, unique=True, stream=True), BUSY, seconds)
     bodies = [body(MODEL, unique=False, stream=True) for _ in range(200)]
@@ -125,7 +124,7 @@ def streamed(server: Server, seconds: float) -> Figures:
     }
 
 
-def _load(server: Server, asked: str, connections: int, seconds: float) -> Load:
+def _load(server: Server, asked: str, connections: int, seconds: int) -> Load:
     found = load(server.port, asked, connections=connections, seconds=seconds, core=LOAD_CORE)
     if found.errors or not found.requests:
         raise RuntimeError(f"{server.name}: {found}")
@@ -293,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--litellm", type=Path, help="its program; left out: no comparison")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
-    parser.add_argument("--seconds", type=float, default=5, help="length of each load")
+    parser.add_argument("--seconds", type=int, default=5, help="length of each load")
     parser.add_argument("--soak", type=int, default=0, help="requests to watch the memory over")
     parser.add_argument("--llama", action="store_true", help="llama.cpp's tokens/s, tiny model")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")

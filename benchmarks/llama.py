@@ -13,7 +13,7 @@ from rivals import Stack
 from streams import tokens_per_second
 from wrk import body
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(1, str(Path(__file__).parents[1] / "tests"))
 from gguf import write_chat
 
 MODEL, SLOTS, TOKENS, CONTEXT = "tiny", 8, 400, 1024

@@ -54,7 +54,7 @@ def load(
     body: str,
     *,
     connections: int,
-    seconds: float,
+    seconds: int,
     core: int,
     path: str = "/v1/chat/completions",
 ) -> Load:
@@ -69,7 +69,7 @@ def load(
     with tempfile.NamedTemporaryFile("w", suffix=".lua", dir="/tmp") as script:
         Path(script.name).write_text(SCRIPT % values)
         pinned = ("taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}")
-        command = (*pinned, f"-d{seconds:g}s", "--timeout", "10s", "-s", script.name)
+        command = (*pinned, f"-d{seconds}s", "--timeout", "10s", "-s", script.name)
         done = subprocess.run(
             (*command, f"http://127.0.0.1:{port}"), capture_output=True, text=True, check=True
         )
