@@ -5,7 +5,8 @@ AIStackError                    500 internal_error
 ├── InvalidRequest              422 invalid_request
 │   ├── InvalidFilter           422 invalid_filter
 │   ├── InvalidCursor           422 invalid_cursor
-│   └── ContextTooLong          422 context_length_exceeded
+│   ├── ContextTooLong          422 context_length_exceeded
+│   └── ModelTooLarge           422 model_too_large
 ├── Unauthenticated             401 unauthenticated
 ├── Forbidden                   403 forbidden
 ├── NotFound                    404 not_found
@@ -75,6 +76,12 @@ class ContextTooLong(InvalidRequest):
     """The request has more tokens than this model's context holds."""
 
     code = "context_length_exceeded"
+
+
+class ModelTooLarge(InvalidRequest):
+    """This model needs more memory than this machine has."""
+
+    code = "model_too_large"
 
 
 class Unauthenticated(AIStackError):

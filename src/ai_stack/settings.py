@@ -36,6 +36,8 @@ SUPERVISED = "AI_STACK_SUPERVISED"
 FOR_CHILDREN = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *("GGML_VK_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 
@@ -237,7 +239,9 @@ class Settings(BaseModel):
         -1, ge=-1, description="Layers of a model that go to the GPU; -1: as many as fit."
     )
     llama_cpp_devices: str = Field(
-        "", description="Devices of each server in turn, as llama-server names them; empty: all."
+        "",
+        description="Devices of each server in turn, as llama-server names them: with `CUDA0 CUDA1` "
+        "the second one gets CUDA1, with `CUDA0,CUDA1` each gets both; empty: all.",
     )
     llama_cpp_cache_type: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = (
         Field("f16", description="Type of the KV cache.")
