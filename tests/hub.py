@@ -1,14 +1,18 @@
 """A small hub of models on loopback, in Hugging Face's form, that can misbehave."""
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 WAIT_S = 1.0
+LARGE = (".onnx", ".gguf")
+BLOCK = 1 << 16
 
 
 @dataclass
@@ -16,13 +20,16 @@ class FakeHub:
     """Files by `repository/name`; each of `faults` spoils one download, then it behaves.
 
     Faults: `cut` ends after half of the answer, `stall` goes silent there, `ignore-range` sends
-    the whole file, `busy` answers 503. `lie` announces a wrong hash throughout.
+    the whole file, `busy` answers 503. `lie` announces a wrong hash throughout. A listing gives
+    `page` files at a time; each block of a download takes `block_s`.
     """
 
     files: dict[str, bytes]
     token: str | None = None
     faults: list[str] = field(default_factory=list)
     lie: bool = False
+    page: int = 1000
+    block_s: float = 0.0
     requests: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -40,8 +47,15 @@ class FakeHub:
             server.server_close()
 
     def downloads(self) -> list[str | None]:
-        """The Range of each download of an ONNX file."""
-        return [r for verb, path, r, _ in self.requests if verb == "CDN" and path.endswith(".onnx")]
+        """The Range of each download of a large file."""
+        return [r for verb, path, r, _ in self.requests if verb == "CDN" and path.endswith(LARGE)]
+
+    def tag(self, place: str) -> str:
+        """What the hub says of a file's content: sha256 of a large one, git's sha1 of another."""
+        content = self.files[place]
+        if place.endswith(LARGE):
+            return hashlib.sha256(content + (b"!" if self.lie else b"")).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
@@ -62,38 +76,66 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.startswith("/cdn/"):
-            self.download(self.server.hub.files[self.path.removeprefix("/cdn/")])
+            self.download(self.server.hub.files[unquote(self.path).removeprefix("/cdn/")])
+        elif self.path.startswith("/api/models/"):
+            self.tree()
         else:
             self.resolve("GET")
 
     def resolve(self, verb: str) -> None:
         self.note(verb)
-        repository, _, name = self.path.strip("/").partition("/resolve/main/")
+        repository, _, name = unquote(self.path).strip("/").partition("/resolve/main/")
         content = self.server.hub.files.get(f"{repository}/{name}")
-        if (
-            self.server.hub.token
-            and self.headers["Authorization"] != f"Bearer {self.server.hub.token}"
-        ):
+        if self.is_stranger():
             self.end(401)
         elif content is None:
             self.end(404)
         else:
             self.redirect(f"{repository}/{name}", content)
 
+    def is_stranger(self) -> bool:
+        token = self.server.hub.token
+        return token is not None and self.headers["Authorization"] != f"Bearer {token}"
+
+    def tree(self) -> None:
+        """The listing of a repository, as the API gives it: a page, and where the next one is."""
+        self.note("API")
+        url = urlsplit(self.path)
+        repository = url.path.removeprefix("/api/models/").partition("/tree/")[0]
+        names = sorted(n for n in self.server.hub.files if n.startswith(f"{repository}/"))
+        start = int(parse_qs(url.query).get("cursor", ["0"])[0])
+        end = start + self.server.hub.page
+        if self.is_stranger():
+            self.end(401)
+        elif not names:
+            self.end(404)
+        else:
+            entries = [self.entry(name, repository) for name in names[start:end]]
+            next = f'<{self.server.hub.url}{url.path}?recursive=true&cursor={end}>; rel="next"'
+            body = json.dumps([{"type": "directory", "path": "folder", "oid": "0"}, *entries])
+            self.end(200, body.encode(), **({"Link": next} if end < len(names) else {}))
+
+    def entry(self, place: str, repository: str) -> dict[str, object]:
+        size, tag = len(self.server.hub.files[place]), self.server.hub.tag(place)
+        told: dict[str, object] = {"type": "file", "size": size, "oid": tag}
+        if place.endswith(LARGE):
+            told |= {"oid": "1" * 40, "lfs": {"oid": tag, "size": size, "pointerSize": 135}}
+        return {**told, "path": place.removeprefix(f"{repository}/")}
+
     def redirect(self, place: str, content: bytes) -> None:
-        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        sha256 = hashlib.sha256(content + (b"!" if self.server.hub.lie else b"")).hexdigest()
-        tag = sha256 if place.endswith(".onnx") else blob
         # Another name of this machine, so that the token must not follow.
         cdn = self.server.hub.url.replace("127.0.0.1", "localhost")
-        headers = {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content))}
-        self.end(302, **headers, Location=f"{cdn}/cdn/{place}")
+        headers = {
+            "X-Linked-Etag": f'"{self.server.hub.tag(place)}"',
+            "X-Linked-Size": str(len(content)),
+        }
+        self.end(302, **headers, Location=f"{cdn}/cdn/{quote(place)}")
 
     def download(self, content: bytes) -> None:
         self.note("CDN")
         fault = (
             self.server.hub.faults.pop(0)
-            if self.server.hub.faults and self.path.endswith(".onnx")
+            if self.server.hub.faults and self.path.endswith(LARGE)
             else ""
         )
         if fault == "busy":
@@ -111,7 +153,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, content: bytes, fault: str) -> None:
         half = len(content) // 2 if fault in ("cut", "stall") else len(content)
-        self.wfile.write(content[:half])
+        for start in range(0, half, BLOCK) if self.server.hub.block_s else ():
+            self.wfile.write(content[start : min(half, start + BLOCK)])
+            time.sleep(self.server.hub.block_s)
+        if not self.server.hub.block_s:
+            self.wfile.write(content[:half])
         if fault == "stall":
             time.sleep(WAIT_S)
         self.close_connection = True
@@ -120,10 +166,11 @@ class Handler(BaseHTTPRequestHandler):
         heads = self.headers
         self.server.hub.requests.append((verb, self.path, heads["Range"], heads["Authorization"]))
 
-    def end(self, status: int, **headers: str) -> None:
+    def end(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": "0", **headers}.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None: ...

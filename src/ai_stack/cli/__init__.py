@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "reindex": ("index", "Write the vector index anew, without embedding again."),
     "fsck": ("index", "Find and repair divergences between documents and index."),
     "eval": ("evaluation", "Judge search by a golden set, by mode and weight."),
+    "models": ("models", "List, pull, show, load and remove language models."),
     "serve": ("processes", "Run the gateway alone, on the servers that the settings name."),
     "worker": ("processes", "Run the background work alone."),
     "migrate": ("processes", "Bring the database's schema to this version."),

@@ -32,7 +32,6 @@ from ai_stack.weights.shelf import (
     Model,
     Shelf,
     parts_of,
-    read_manifest,
     written,
 )
 
@@ -110,25 +109,33 @@ class _Delivery:
         self.progress(Step("chosen", choice.told, size_bytes=size))
         folder = self._place(choice.repository, plan)
         with self._alone(folder):
-            if not (folder / MANIFEST).exists():
+            if self._found(folder) is None:
                 self._begin(folder, plan, size)
                 self._download(folder, choice, hub)
                 self._publish(folder, plan)
                 self._forget_older(folder)
         self.progress(Step("done", done_bytes=size, size_bytes=size))
-        return _on(self.shelf, folder)
+        return self._there(folder)
 
     def copy(self, file: Path) -> Model:
         plan = _described(file)
         size = sum(entry.size_bytes for entry in plan.files)
         folder = self._place(f"local/{plan.asked}", plan)
         with self._alone(folder):
-            if not (folder / MANIFEST).exists():
+            if self._found(folder) is None:
                 self._begin(folder, plan, size)
                 self._copy(folder, parts_of(file), size)
                 self._publish(folder, plan)
         self.progress(Step("done", done_bytes=size, size_bytes=size))
-        return _on(self.shelf, folder)
+        return self._there(folder)
+
+    def _found(self, folder: Path) -> Model | None:
+        return next((m for m in self.shelf.all() if m.file.parent == folder), None)
+
+    def _there(self, folder: Path) -> Model:
+        if (found := self._found(folder)) is None:
+            raise StackError(f"{folder} was removed while it was being pulled.")
+        return found
 
     def _place(self, repository: str, plan: Manifest) -> Path:
         name = f"{plan.quantization or 'only'}@{plan.content}"
@@ -152,6 +159,7 @@ class _Delivery:
 
     def _make(self, folder: Path) -> None:
         try:
+            self.shelf.folder.parent.mkdir(parents=True, exist_ok=True)
             for path in (*reversed(folder.parents), folder):
                 if not path.exists():
                     path.mkdir()
@@ -328,15 +336,6 @@ def _sync(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
-
-
-def _on(shelf: Shelf, folder: Path) -> Model:
-    found = next((model for model in shelf.all() if model.file.parent == folder), None)
-    if found is None:
-        manifest = read_manifest(folder / MANIFEST)
-        whole = "its manifest is damaged" if manifest is None else "a file of it is gone"
-        raise StackError(f"{folder} is not whole: {whole}. Remove that folder and pull again.")
-    return found
 
 
 def _now() -> str:

@@ -103,6 +103,7 @@ class Unfinished:
     folder: Path
     done_bytes: int
     size_bytes: int
+    names: tuple[str, ...] = ()
 
 
 class Shelf:
@@ -153,6 +154,13 @@ class Shelf:
             for part in parts_of(model.file):
                 part.unlink(missing_ok=True)
         return model
+
+    def discard(self, name: str) -> list[Unfinished]:
+        """Delete what has come of downloads of this name that did not end."""
+        found = [each for each in self.unfinished() if name.lower() in each.names]
+        for each in found:
+            self.clear(each.folder)
+        return found
 
     def clear(self, folder: Path) -> None:
         """Delete one folder of the shelf, whole or not; its manifest goes first."""
@@ -253,7 +261,7 @@ def _pulled_model(folder: Path, manifest: Manifest) -> Model | None:
         return None
     projector = manifest.projector
     return Model(
-        id=short_name(manifest.repository) if manifest.repository else manifest.asked,
+        id=_plain_id(manifest),
         file=folder / manifest.files[0].name,
         size_bytes=sum(entry.size_bytes for entry in manifest.files),
         facts=manifest.facts,
@@ -303,10 +311,15 @@ def _unfinished(folder: Path, manifest: Manifest) -> Unfinished:
         manifest.repository,
         manifest.quantization,
         folder,
-        sum(file.stat().st_size for file in have),
-        sum(entry.size_bytes for entry in manifest.files),
+        done_bytes=sum(file.stat().st_size for file in have),
+        size_bytes=sum(entry.size_bytes for entry in manifest.files),
+        names=(_plain_id(manifest), *(name.lower() for name in manifest.names)),
     )
 
 
+def _plain_id(manifest: Manifest) -> str:
+    return short_name(manifest.repository) if manifest.repository else manifest.asked
+
+
 def _timed(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
