@@ -242,3 +242,12 @@ async def test_another_project_sees_nothing(stack: Stack, database: Database) ->
 )
 def test_merge_follows_the_examples_of_rfc_7396(target, patch, merged) -> None:
     assert merge(target, patch) == merged
+
+
+async def test_a_passage_is_what_was_found_until_the_change_is_followed(stack: Stack) -> None:
+    """Its offsets are those of the content that was cut, which the document may have no more."""
+    await stack.documents.add(ME, [NewDocument("Ocelots hunt by night.", key="ocelot")])
+    await stack.documents.patch(ME, "ocelot", {"content": "Gone."}, wait=False)
+    answer = await stack.search.search(SearchRequest("ocelots", mode="keyword"), ME)
+    assert [p.text for p in answer.results[0].passages] == ["Ocelots hunt by night."]
+    assert answer.results[0].document.content == "Gone."

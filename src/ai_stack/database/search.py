@@ -10,6 +10,7 @@ from math import log
 from uuid import UUID
 
 from ai_stack.database import Database, Record
+from ai_stack.database.arrays import Ids
 from ai_stack.database.documents import COLUMNS, SOURCE, from_row
 from ai_stack.database.filters import compile_filter
 from ai_stack.models.documents import Document
@@ -31,6 +32,10 @@ class Shown:
     document: Document
 
 
+# The text of a chunk is a part of its document's content, unless that has changed since.
+TEXT = "CASE WHEN c.content_version <> d.content_version THEN c.text END"
+
+
 async def show(
     database: Database, project_id: UUID, chunk_ids: Sequence[UUID], filter: Filter | None = None
 ) -> list[Shown]:
@@ -38,11 +43,19 @@ async def show(
     condition, parameters = compile_filter(filter)
     rows = await database.read(
         project_id,
-        f"SELECT c.id, c.start_at, c.end_at, c.text, {COLUMNS} FROM {SOURCE}"
+        f"SELECT c.id, c.start_at, c.end_at, {TEXT}, {COLUMNS} FROM {SOURCE}"
         f" JOIN chunks c ON c.document_id = d.id WHERE c.id = ANY (%(ids)s) AND {condition}",
-        {"ids": list(chunk_ids), **parameters},
+        {"ids": Ids(chunk_ids), **parameters},
     )
-    return [Shown(r[0], r[1], r[2], r[3], from_row(r[4:])) for r in rows]
+    return [_shown(row) for row in rows]
+
+
+def _shown(row: Record) -> Shown:
+    chunk_id, start, end, text = row[:4]
+    document = from_row(row[4:])
+    return Shown(
+        chunk_id, start, end, document.content[start:end] if text is None else text, document
+    )
 
 
 async def keyword(

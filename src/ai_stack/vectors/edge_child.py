@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import numpy as np
+import uvloop
 
 from ai_stack.channel import ChannelServer, Handler
 from ai_stack.errors import AIStackError, InvalidRequest
@@ -164,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(serve(given.socket, given.data))
+    uvloop.run(serve(given.socket, given.data))
     return 0
 
 
