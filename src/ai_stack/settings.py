@@ -7,7 +7,7 @@ the file over the defaults.
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -326,9 +326,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def read_settings(
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None, without: Container[str] = ()
 ) -> tuple[Settings, list[Origin]]:
-    """The settings and the origin of each; SettingsError names the variable and its file."""
+    """The settings and the origin of each, variables in `without` left at their defaults.
+
+    SettingsError names the variable, also as its `fields`, and where it was read.
+    """
     environment = os.environ if environment is None else environment
     config_dir = Path(environment.get("AI_STACK_CONFIG_DIR") or _home(environment, "CONFIG"))
     file = config_dir / ".env"
@@ -337,7 +340,8 @@ def read_settings(
     origins = []
     for name, field in Settings.model_fields.items():
         variable = variable_of(name, field)
-        source = _source(variable, environment, values, file)
+        known = variable not in without
+        source = _source(variable, environment, values, file) if known else "default"
         if source != "default":
             given[name] = environment.get(variable) or values[variable]
         origins.append(Origin(name, variable, source))
@@ -352,12 +356,9 @@ def _file_values(file: Path) -> dict[str, str]:
     return {k: v for k, v in dotenv_values(stream=StringIO(text)).items() if v is not None}
 
 
-def user_folder(
-    variable: str, default: Path, environment: Mapping[str, str] | None = None
-) -> Path:
+def user_folder(variable: str, default: Path) -> Path:
     """A folder of another program, which its own variable may name."""
-    source = os.environ if environment is None else environment
-    return Path(source.get(variable) or default)
+    return Path(os.environ.get(variable) or default)
 
 
 def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -428,7 +429,8 @@ def _validated(given: Mapping[str, str], origins: list[Origin]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         origin = by_key[str(first["loc"][0])]
-        raise SettingsError(f"{origin.variable} ({origin.source}): {first['msg']}.") from None
+        said = f"{origin.variable} ({origin.source}): {first['msg']}."
+        raise SettingsError(said, fields={origin.variable: first["msg"]}) from None
 
 
 def _key(name: str) -> str:

@@ -10,7 +10,17 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from ai_stack.cli import optimizer
-from ai_stack.cli.clients import NAMES, Client, Edit, Places, Target, files, find_client, served
+from ai_stack.cli.clients import (
+    NAMES,
+    Client,
+    Edit,
+    Places,
+    Target,
+    files,
+    find_client,
+    reachable,
+    served,
+)
 from ai_stack.cli.clients.verification import Verdict, verify
 from ai_stack.cli.options import AsJson, print_json, printable, say
 from ai_stack.errors import ModelNotFound, StackError
@@ -52,14 +62,15 @@ def connect(
     """
     settings, places = load_settings(), _places(project_dir)
     found = _client(client, project_dir)
-    target = _target(served.reachable(url or settings.gateway_url), model)
+    target = _target(reachable(url or settings.gateway_url), model)
     edits = found.edits(target, places)
     told: dict[str, Any] = {"client": client, "address": target.url, "model": target.model}
     if only_print:
         told["files"] = [{"path": str(e.path), "text": e.change("")} for e in edits]
     else:
         told["files"] = [_json(written) for written in _apply(edits)]
-        _note(settings, client, target, edits)
+        given = {"url": target.url if url else None, "project": places.project}
+        _note(settings, client, target, edits, given)
     told["steps"] = _steps(found, target, places, edits)
     if not as_json:
         _show(told)
@@ -136,12 +147,16 @@ def _after(edit: Edit, before: str) -> str:
         raise files.Malformed(f"{edit.path}: {error.message}. Nothing was changed.") from None
 
 
-def _note(settings: Settings, client: str, target: Target, edits: Sequence[Edit]) -> None:
+def _note(
+    settings: Settings, client: str, target: Target, edits: Sequence[Edit], given: Mapping[str, Any]
+) -> None:
+    """Keep in mind what was connected, and what was asked for by name."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    asked = {name: str(value) for name, value in given.items() if value is not None}
     paths = [str(edit.path) for edit in edits]
-    row = {"model": target.model, "files": paths, "connected_at": now}
+    row = {"model": target.model, **asked, "files": paths, "connected_at": now}
     try:
-        optimizer.record(settings, target.url, {client: row} if edits else {})
+        optimizer.record(settings, reachable(settings.gateway_url), {client: row} if edits else {})
     except OSError as error:
         print(f"{optimizer.NAME} was not written: {error.strerror}.", file=sys.stderr)
 

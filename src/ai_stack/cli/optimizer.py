@@ -4,12 +4,13 @@ Other programs read it to find the stack, and may keep keys of their own in it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ai_stack import __version__
-from ai_stack.cli.clients import files, jsonc
+from ai_stack.cli.clients import files, jsonc, reachable
+from ai_stack.errors import AIStackError
 from ai_stack.settings import Settings
 
 NAME = "ai-optimizer.json"
@@ -40,3 +41,13 @@ def record(settings: Settings, address: str, clients: Mapping[str, Any] | None =
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace(path, text, 0o644)
     return path
+
+
+def announce(settings: Settings, say: Callable[[str], None]) -> None:
+    """Note where the stack that has just started is; a file that refuses stops nothing."""
+    try:
+        record(settings, reachable(settings.gateway_url))
+    except OSError as error:
+        say(f"{NAME} was not written: {error.strerror}.")
+    except AIStackError as error:
+        say(f"{error.message} It was left as it is.")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ai_stack.cli import optimizer
 from ai_stack.cli.display import Display, LiveDisplay, PlainDisplay, table_of
 from ai_stack.errors import AIStackError, StackError, Unavailable
 from ai_stack.settings import Settings, load_settings
@@ -108,8 +109,7 @@ async def _session(settings: Settings, display: Display, background: bool) -> bo
 
     def attend(supervisor: Supervisor) -> None:
         tasks.append(asyncio.create_task(display.watch(supervisor)))
-        if background:
-            tasks.append(asyncio.create_task(_leave_terminal(supervisor)))
+        tasks.append(asyncio.create_task(_once_healthy(supervisor, settings, display, background)))
 
     try:
         return await session.run(settings, display.say, attend)
@@ -118,9 +118,17 @@ async def _session(settings: Settings, display: Display, background: bool) -> bo
             task.cancel()
 
 
-async def _leave_terminal(supervisor: Supervisor) -> None:
-    """Close the pipe to the caller of `up --detach`, which ends its wait."""
+async def _once_healthy(
+    supervisor: Supervisor, settings: Settings, display: Display, background: bool
+) -> None:
     await supervisor.healthy.wait()
+    optimizer.announce(settings, display.say)
+    if background:
+        _leave_terminal()
+
+
+def _leave_terminal() -> None:
+    """Close the pipe to the caller of `up --detach`, which ends its wait."""
     sys.stdout.flush()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):

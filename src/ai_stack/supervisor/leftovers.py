@@ -52,7 +52,7 @@ def record(file: Path, children: Iterable[tuple[int, int]]) -> None:
 
 async def end(file: Path, data: Path, grace_s: float = GRACE_S) -> list[int]:
     """End what a former supervisor of this data folder left; returns the pids."""
-    found = {child.pid: child for child in (*_recorded(file), *_marked(data)) if child.alive}
+    found = {child.pid: child for child in (*_recorded(file), *marked(data)) if child.alive}
     for child in found.values():
         _send(child, child.stop_signal)
     try:
@@ -74,7 +74,7 @@ def _recorded(file: Path) -> Iterator[Leftover]:
         yield Leftover(int(pid), str(started), int(number))
 
 
-def _marked(data: Path) -> Iterator[Leftover]:
+def marked(data: Path) -> Iterator[Leftover]:
     """Whoever carries the mark of this data folder, grandchildren included."""
     mark = f"{SUPERVISED}={data}".encode()
     for entry in Path("/proc").iterdir():

@@ -21,6 +21,7 @@ NAMES = {
     "sgpt": "sgpt",
     "openai": "openai",
 }
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
 KEY = "local"  # the gateway asks for no key, and clients refuse to start without one
 
 Capability = Literal["chat", "stream", "tools", "embeddings"]
@@ -105,6 +106,13 @@ def find_client(name: str) -> Client:
     """The client of one of NAMES."""
     client: Client = import_module(f"{__name__}.{NAMES[name]}").CLIENT
     return client
+
+
+def reachable(url: str) -> str:
+    """A gateway's address for a client: one that listens everywhere is asked on loopback."""
+    for listening, near in EVERYWHERE.items():
+        url = url.replace(f"//{listening}:", f"//{near}:")
+    return url.rstrip("/")
 
 
 def gateway_of(url: str) -> str:

@@ -11,7 +11,6 @@ from ai_stack.errors import StackError
 
 TIMEOUT_S = 15.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,6 @@ def direct(url: str, timeout_s: float = TIMEOUT_S) -> httpx.Client:
     """A client of one gateway; no proxy stands before this machine itself."""
     near = urlsplit(url).hostname in LOOPBACK
     return httpx.Client(timeout=httpx.Timeout(timeout_s, connect=5.0), trust_env=not near)
-
-
-def reachable(url: str) -> str:
-    """A gateway's address for a client: one that listens everywhere is asked on loopback."""
-    for listening, near in EVERYWHERE.items():
-        url = url.replace(f"//{listening}:", f"//{near}:")
-    return url.rstrip("/")
 
 
 def ask(url: str) -> Served:

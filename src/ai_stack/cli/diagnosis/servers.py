@@ -1,0 +1,81 @@
+"""PostgreSQL and Redis: whether they are set so that nothing is lost and nothing gets stuck."""
+
+import asyncio
+from collections.abc import Iterator
+
+from ai_stack.caches.pipeline import Address, Down, Pipeline
+from ai_stack.cli.diagnosis import Finding, Stack
+from ai_stack.database.durability import unsafe_settings
+from ai_stack.errors import AIStackError
+from ai_stack.supervisor.parts import addresses
+
+SCHEMES = ("redis:", "rediss:", "unix:")
+
+
+def redis(stack: Stack) -> Iterator[Finding]:
+    """A cache that is full must forget the oldest; a server's default refuses the newest."""
+    url = stack.settings.redis or addresses(stack.settings).get("AI_STACK_REDIS_URL", "")
+    if not url.startswith(SCHEMES) or (stack.settings.redis is None and not stack.runs):
+        return
+    found = asyncio.run(_configured(url))
+    if found is None:
+        yield Finding(
+            "redis",
+            "Redis does not answer.",
+            "Nothing is cached and no conversation is kept; all else works.",
+            "ai-stack restart redis, or look at the server that AI_STACK_REDIS_URL names",
+        )
+    elif found["maxmemory-policy"] == "noeviction" and found["maxmemory"] != "0":
+        yield Finding(
+            "redis",
+            "Redis refuses writes when it is full (maxmemory-policy noeviction).",
+            "From then on nothing new is cached and conversations are not kept.",
+            "redis-cli CONFIG SET maxmemory-policy allkeys-lru",
+        )
+    elif found["maxmemory"] == "0":
+        yield Finding(
+            "redis",
+            "Redis may take all memory (maxmemory 0).",
+            "A cache without a bound grows until the kernel kills something.",
+            "redis-cli CONFIG SET maxmemory 512mb",
+        )
+
+
+async def _configured(url: str) -> dict[str, str] | None:
+    """Its memory and policy; None when it does not answer or does not tell."""
+    pipeline = Pipeline(Address.read(url))
+    found = {}
+    try:
+        for name in ("maxmemory", "maxmemory-policy"):
+            answer = await pipeline.call("CONFIG", "GET", name)
+            pair = list(answer.values()) if isinstance(answer, dict) else answer
+            value = pair[-1] if isinstance(pair, list) and pair else b""
+            found[name] = value.decode() if isinstance(value, bytes) else str(value)
+    except Down:
+        return None
+    finally:
+        await pipeline.aclose()
+    return found
+
+
+def postgres(stack: Stack) -> Iterator[Finding]:
+    url = stack.settings.database or addresses(stack.settings).get("AI_STACK_DATABASE_URL", "")
+    if stack.settings.database is None and not stack.runs:
+        return
+    try:
+        unsafe = unsafe_settings(url)
+    except AIStackError as error:
+        yield Finding(
+            "postgres",
+            f"PostgreSQL: {error.message}",
+            "It holds everything: without it every request fails.",
+            "ai-stack logs postgres, or look at the server that AI_STACK_DATABASE_URL names",
+        )
+        return
+    for name in unsafe:
+        yield Finding(
+            "postgres",
+            f"PostgreSQL runs with {name} = off.",
+            "A power cut can destroy the database, or lose what was acknowledged.",
+            f"ALTER SYSTEM SET {name} = on; then SELECT pg_reload_conf()",
+        )
