@@ -20,7 +20,7 @@ import asyncio, sys
 from ai_stack.errors import AIStackError
 from ai_stack.settings import load_settings
 from ai_stack.supervisor import Part, parts, session
-CHOSEN = ("postgres", "roles", "redis")
+CHOSEN = {chosen}
 
 def describe(settings, account, environment):
     found = [p for p in parts.describe(settings, account, environment) if p.name in CHOSEN]
@@ -47,9 +47,15 @@ def free_port() -> int:
 class Stack:
     """A supervisor process on one data folder."""
 
-    def __init__(self, folder: Path, stand_ins: str = "", **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stand_ins: str = "",
+        chosen: tuple[str, ...] = ("postgres", "roles", "redis"),
+        **variables: str,
+    ) -> None:
         self.folder = folder
-        self.stand_ins = stand_ins
+        self.stand_ins, self.chosen = stand_ins, chosen
         self.variables = {"AI_STACK_PORT": str(free_port()), **variables}
         self.process: subprocess.Popen[str] | None = None
         self.said = folder.with_name(f"{folder.name}.said")
@@ -64,7 +70,7 @@ class Stack:
         return load_settings(self.environment)
 
     def begin(self) -> None:
-        code = RUNNER.replace("{stand_ins}", self.stand_ins)
+        code = RUNNER.replace("{stand_ins}", self.stand_ins).replace("{chosen}", repr(self.chosen))
         with self.said.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code], env=self.environment, stdout=output, stderr=output
@@ -132,8 +138,13 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def stack(folder: Path, stand_ins: str = "", **variables: str) -> Iterator[Stack]:
-    made = Stack(folder, stand_ins, **variables)
+def stack(
+    folder: Path,
+    stand_ins: str = "",
+    chosen: tuple[str, ...] = ("postgres", "roles", "redis"),
+    **variables: str,
+) -> Iterator[Stack]:
+    made = Stack(folder, stand_ins, chosen, **variables)
     try:
         yield made
     finally:

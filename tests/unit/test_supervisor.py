@@ -148,7 +148,8 @@ def test_parts_start_by_need_and_in_the_order_of_the_specification(tmp_path: Pat
     found = parts.describe(settings_with(tmp_path), ME, {})
     names = [part.name for part in found]
     assert names == [
-        *("postgres", "roles", "redis", "embedder", "vectors", "migrate", "worker", "aidb-mcp")
+        *("postgres", "roles", "redis", "embedder", "vectors", "llama-cpp"),
+        *("migrate", "worker", "aidb-mcp"),
     ]
     by_name = {part.name: part for part in found}
     assert by_name["aidb-mcp"].needs == ("migrate",)
@@ -156,6 +157,16 @@ def test_parts_start_by_need_and_in_the_order_of_the_specification(tmp_path: Pat
     assert "AI_STACK_DATABASE_URL" in by_name["worker"].env
     assert by_name["embedder"].env["ORT_DISABLE_TELEMETRY"] == "1"
     assert not by_name["redis"].env
+    assert "llama-cpp" in by_name["aidb-mcp"].uses
+
+
+def test_the_gateway_finds_the_hosted_models_and_the_other_engines(tmp_path: Path):
+    mixed = settings_with(tmp_path, AI_STACK_ENGINES="vllm://gpu:8000 llama-cpp:")
+    socket = mixed.runtime / "models.sock"
+    assert parts.addresses(mixed)["AI_STACK_ENGINES"] == f"vllm://gpu:8000 llama-cpp://{socket}"
+    remote = settings_with(tmp_path, AI_STACK_ENGINES="llama-cpp://gpu:8080")
+    assert "llama-cpp" not in [part.name for part in parts.describe(remote, ME, {})]
+    assert "AI_STACK_ENGINES" not in parts.addresses(remote)
 
 
 def test_a_part_whose_url_is_set_is_not_started(tmp_path: Path):
@@ -165,6 +176,7 @@ def test_a_part_whose_url_is_set_is_not_started(tmp_path: Path):
         AI_STACK_REDIS_URL="redis://h",
         AI_STACK_EMBEDDER_URL="http://h/v1",
         AI_STACK_VECTORS_URL="pgvector:",
+        AI_STACK_ENGINES="http://h/v1",
     )
     found = parts.describe(settings, ME, {})
     assert [part.name for part in found] == ["migrate", "worker", "aidb-mcp"]

@@ -15,9 +15,9 @@ OF_THE_KV_CACHE = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+    given = flags().parse_args(arguments)
     if given.list_devices:
-        print(_devices())  # noqa: T201 (as llama-server does)
+        sys.stdout.write(f"{_devices()}\n")
         return 0
     try:
         server = llama.Server(_parameters(given))
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llama-server", allow_abbrev=False)
     parser.add_argument("--list-devices", action="store_true")
     parser.add_argument("-m", "--model")

@@ -73,7 +73,7 @@ class Resident:
         self.child: Child | None = None
         self._transcript = Transcript(load.model)
         self._ended = ended
-        self._tasks: object = None
+        self._tasks: list[object] = []
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -115,13 +115,10 @@ class Resident:
             reason = self.trouble() if end in done else late
             await self.stop()
             raise EngineFailed(f"{self.load.model} could not be loaded: {reason}")
-        self._ready()
-
-    def _ready(self) -> None:
-        assert self.child is not None
+        self._watch = asyncio.create_task(self._await_end(self.child))
+        self._tasks = _numbers(await self._slots())
         self.state = "ready"
         self.touch()
-        self._watch = asyncio.create_task(self._await_end(self.child))
 
     async def _await_end(self, child: Child) -> None:
         await child.wait()
@@ -144,10 +141,9 @@ class Resident:
         if self.state == "loading" or self.unused_s < JUST_ASKED_S:
             return True
         slots = await self._slots()
-        tasks = [slot.get("id_task") for slot in slots]
-        if tasks != self._tasks and self._tasks is not None:
+        if _numbers(slots) != self._tasks:
+            self._tasks = _numbers(slots)
             self.touch()
-        self._tasks = tasks
         return any(slot.get("is_processing") for slot in slots)
 
     async def _slots(self) -> list[dict[str, object]]:
@@ -166,6 +162,11 @@ class Resident:
             self._watch.cancel()
         if self.child is not None:
             await self.child.stop(signal.SIGTERM, GRACE_S)
+
+
+def _numbers(slots: Sequence[dict[str, object]]) -> list[object]:
+    """The number of each slot's last task, by which one sees that it had work."""
+    return [slot.get("id_task") for slot in slots]
 
 
 def _taken_bytes(child: Child | None) -> int:
