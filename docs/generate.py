@@ -20,7 +20,7 @@ import ai_stack
 from ai_stack import cli, errors
 from ai_stack.errors import AIStackError
 from ai_stack.rest import problems
-from ai_stack.server import create_app
+from ai_stack.server import create_api
 from ai_stack.settings import Settings, default_of, variable_of
 
 ROOT = Path(__file__).parent.parent
@@ -242,7 +242,7 @@ def api_page() -> Iterator[str]:
 
 def openapi() -> dict[str, Any]:
     """The app's description; nothing is opened for it."""
-    return create_app(Settings(data_dir=Path("data"), config_dir=Path("config"))).openapi()
+    return create_api(Settings(data_dir=Path("data"), config_dir=Path("config"))).openapi()
 
 
 def _parameters(route: Mapping[str, Any]) -> Iterator[str]:

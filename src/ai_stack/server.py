@@ -9,13 +9,14 @@ from typing import Any
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ai_stack import __version__
+from ai_stack.models.departure import Departure
 from ai_stack.rest import create_router, problems, search
-from ai_stack.rest.departure import Departure
 from ai_stack.rest.front import Front
-from ai_stack.rest.gate import Gate
+from ai_stack.rest.gate import Gate, Identified
 from ai_stack.rest.openai.routes import HOT
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
@@ -98,23 +99,27 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
 
-def create_app(settings: Settings, stack: Stack | None = None) -> FastAPI:
+def create_app(settings: Settings, stack: Stack | None = None) -> ASGIApp:
     """The app over a stack; without one it opens its own when it is started."""
+    app = Front(Identified(create_api(stack or settings)), HOT)
+    return Gate(app, hosts=[settings.host], max_bytes=settings.request_max_bytes)
+
+
+def create_api(source: Stack | Settings) -> FastAPI:
+    """What FastAPI serves and describes, over a stack or over the one that it opens."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        if stack is not None:
-            yield {"stack": stack}
+        if isinstance(source, Stack):
+            yield {"stack": source}
             return
-        async with open_stack(settings) as opened:
+        async with open_stack(source) as opened:
             yield {"stack": opened}
 
     app = FastAPI(title="AI Stack", version=__version__, lifespan=lifespan)
     problems.install(app)
     app.router.routes.insert(0, search.HOT)
     app.include_router(create_router())
-    app.add_middleware(Front, paths=HOT)
-    app.add_middleware(Gate, hosts=[settings.host], max_bytes=settings.request_max_bytes)
     return app
 
 
@@ -134,7 +139,7 @@ async def _serve(settings: Settings) -> None:
         await uvicorn.Server(_config(settings, app)).serve()
 
 
-def _config(settings: Settings, app: FastAPI) -> uvicorn.Config:
+def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,

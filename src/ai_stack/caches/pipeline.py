@@ -70,6 +70,13 @@ class Pipeline:
             raise Down(str(answer))
         return cast(Answer, answer)
 
+    async def post(self, *command: Part) -> None:
+        """Send a command whose answer nobody waits for; it keeps its place in the order."""
+        link = self._link
+        if link is None or link.ended:
+            link = await self._connected()
+        link.post(command)
+
     async def _connected(self) -> "_Link":
         if asyncio.get_running_loop().time() < self._paused_until:
             raise Down
@@ -124,7 +131,7 @@ class _Link(asyncio.Protocol):
         self._late = late
         self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader()
-        self._waiting = deque[tuple[asyncio.Future[object], float]]()
+        self._waiting = deque[tuple[asyncio.Future[object] | None, float]]()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
 
@@ -133,14 +140,22 @@ class _Link(asyncio.Protocol):
 
     def send(self, command: tuple[Part, ...]) -> "asyncio.Future[object]":
         answer: asyncio.Future[object] = self._loop.create_future()
+        try:
+            self._write(command, answer)
+        except Down as error:
+            answer.set_exception(error)
+        return answer
+
+    def post(self, command: tuple[Part, ...]) -> None:
+        self._write(command, None)
+
+    def _write(self, command: tuple[Part, ...], answer: "asyncio.Future[object] | None") -> None:
         if self.ended or self._transport is None or len(self._waiting) >= MAX_WAITING:
-            answer.set_exception(Down())
-            return answer
+            raise Down
         self._waiting.append((answer, self._loop.time()))
         self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_S, self._look)
-        return answer
 
     def _look(self) -> None:
         self._watch = None
@@ -157,7 +172,7 @@ class _Link(asyncio.Protocol):
         try:
             while (reply := self._parser.gets()) is not False:
                 answer, _ = self._waiting.popleft()
-                if not answer.done():
+                if answer is not None and not answer.done():
                     answer.set_result(reply)
         except (hiredis.ProtocolError, IndexError):
             self.end()
@@ -175,5 +190,5 @@ class _Link(asyncio.Protocol):
             self._transport.abort()
         while self._waiting:
             answer, _ = self._waiting.popleft()
-            if not answer.done():
+            if answer is not None and not answer.done():
                 answer.set_exception(Down())

@@ -1,6 +1,7 @@
 """The cache in a Redis or Valkey server: `redis://`, `rediss://` or `unix://`."""
 
 import uuid
+from contextlib import suppress
 
 from ai_stack.caches.pipeline import Address, Answer, Down, Part, Pipeline
 from ai_stack.errors import Unavailable
@@ -24,7 +25,9 @@ class RedisCache:
         return found if isinstance(found, bytes) else None
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
-        await self._quietly("SET", PREFIX + key, value, "EX", ttl_s)
+        """Return when it is on its way: what is asked after it sees it."""
+        with suppress(Down):
+            await self._pipeline.post("SET", PREFIX + key, value, "EX", ttl_s)
 
     async def generation(self, scope: str) -> str | None:
         name = f"{PREFIX}generation:{scope}"

@@ -29,8 +29,7 @@ class HourOfUse:
 async def write(database: Database, records: Sequence[InferenceRecord]) -> None:
     """Add rows, of whatever projects; those that are there already stay as they are."""
     entries = orjson.dumps([_entry(record) for record in records]).decode()
-    async with database.transaction(None) as tx:
-        await tx.execute("SELECT tenant.log_inferences(%(e)s::jsonb)", {"e": entries})
+    await database.read(None, "SELECT tenant.log_inferences(%(e)s::jsonb)", {"e": entries})
 
 
 def _entry(record: InferenceRecord) -> dict[str, object]:

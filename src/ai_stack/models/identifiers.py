@@ -1,6 +1,7 @@
-"""UUIDv7 (RFC 9562): ids that sort by the time they were made."""
+"""Ids: UUIDv7 (RFC 9562), which sort by the time they were made, and short-lived random ones."""
 
 import os
+import random
 import time
 from uuid import UUID
 
@@ -11,5 +12,10 @@ def uuid7() -> UUID:
     milliseconds, rest = divmod(nanoseconds, 1_000_000)
     time_ms = seconds * 1000 + milliseconds
     fraction = rest * 4096 // 1_000_000
-    random = int.from_bytes(os.urandom(8)) & (1 << 62) - 1
-    return UUID(int=time_ms << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random)
+    dice = int.from_bytes(os.urandom(8)) & (1 << 62) - 1
+    return UUID(int=time_ms << 80 | 7 << 76 | fraction << 64 | 2 << 62 | dice)
+
+
+def new_hex() -> str:
+    """32 random hexadecimal digits, quickly made: unlike any other, but no secret."""
+    return f"{random.getrandbits(128):032x}"

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 from uuid import UUID
 
+from ai_stack.models.departure import Departure
+
 Operation = Literal["chat", "completion", "embedding", "rerank"]
 Outcome = Literal["ok", "refused", "failed", "broken", "cancelled", "late"]
 Priority = Literal["interactive", "batch"]
@@ -33,7 +35,7 @@ class ServedModel:
     loaded: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One request to an engine, in OpenAI's form; `encoded` is `body` as JSON.
 
@@ -102,11 +104,15 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a request is to be worked on; `timeout_s` shortens the settings' own."""
+    """How a request is to be worked on; `timeout_s` shortens the settings' own.
+
+    Work for a client stops at its `departure`.
+    """
 
     cache: CachePolicy = CachePolicy()
     priority: Priority = "interactive"
     timeout_s: float | None = None
+    departure: Departure | None = None
 
 
 PLAIN = Options()

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class Front:
     """Wraps the app; `paths` are POSTs that it serves by itself."""
 
-    def __init__(self, app: ASGIApp, *, paths: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, paths: Mapping[str, ASGIApp]) -> None:
         self.app = app
         self.paths = paths
 

@@ -4,15 +4,16 @@ Plain ASGI, since it is on every request's way. Bytes are counted as they come: 
 body declares no length.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_stack.errors import TooBusy, TooLarge
-from ai_stack.models.identifiers import uuid7
+from ai_stack.models.identifiers import new_hex
 from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -33,33 +34,54 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = scope["state"]["request_id"] = uuid7().hex
-        headers, send = Headers(scope=scope), _identified(send, request_id)
-        if not self._is_known(headers):
+        request_id = scope["state"]["request_id"] = new_hex()
+        head = Head.read(scope["headers"])
+        if not self._is_known(head):
             refusal = problem(request_id, 421, "unknown_host", "This gateway has another name.")
-            await refusal(scope, receive, send)
+            await refusal(scope, receive, identified(send, request_id))
             return
         if (scope["method"], scope["path"]) in STREAMED:
             await self.app(scope, receive, send)
             return
-        body = Body(self, headers, receive)
+        body = Body(self, head.declared, receive)
         try:
             await self.app(scope, body.receive, send)
         finally:
             self.held_bytes -= body.taken_bytes
 
-    def _is_known(self, headers: Headers) -> bool:
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        names = {*map(_name, hosts), *map(_origin_name, origins)}
-        return len(hosts) == 1 and names <= self.hosts
+    def _is_known(self, head: "Head") -> bool:
+        if len(head.hosts) != 1 or _name(head.hosts[0].decode("latin-1")) not in self.hosts:
+            return False
+        return all(_origin_name(o.decode("latin-1")) in self.hosts for o in head.origins)
+
+
+@dataclass(slots=True)
+class Head:
+    """What the gate reads of a request's headers."""
+
+    hosts: list[bytes]
+    origins: list[bytes]
+    declared: bytes
+
+    @classmethod
+    def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
+        head = cls([], [], b"0")
+        for name, value in headers:
+            if name == b"host":
+                head.hosts.append(value)
+            elif name == b"origin":
+                head.origins.append(value)
+            elif name == b"content-length":
+                head.declared = value
+        return head
 
 
 class Body:
     """One request's body on its way in; what all requests hold together is bounded too."""
 
-    def __init__(self, gate: Gate, headers: Headers, receive: Receive) -> None:
+    def __init__(self, gate: Gate, declared: bytes, receive: Receive) -> None:
         self.gate = gate
-        self.declared = headers.get("content-length", "0")
+        self.declared = declared
         self.taken_bytes = 0
         self._receive = receive
 
@@ -78,7 +100,21 @@ class Body:
         return message
 
 
-def _identified(send: Send, request_id: str) -> Send:
+class Identified:
+    """Wraps the app; puts the request's id on every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = identified(send, scope["state"]["request_id"])
+        await self.app(scope, receive, send)
+
+
+def identified(send: Send, request_id: str) -> Send:
+    """`send` with the id among the headers."""
+
     async def with_id(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
@@ -87,6 +123,7 @@ def _identified(send: Send, request_id: str) -> Send:
     return with_id
 
 
+@lru_cache(256)
 def _name(host: str) -> str:
     name, _, port = host.rpartition(":")
     return (name if name and port.isdecimal() and port.isascii() else host).lower()

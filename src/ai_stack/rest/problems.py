@@ -88,7 +88,7 @@ def _is_openai(request: Request) -> bool:
 
 def _as_openai(request: Request, error: AIStackError) -> Response:
     body = orjson.dumps(openai.openai_error(error, _id(request)))
-    answer = Response(body, openai.status_of(error))
+    answer = Response(body, openai.status_of(error), media_type="application/json")
     answer.raw_headers.extend(openai.headers_of(error))
     return answer
 

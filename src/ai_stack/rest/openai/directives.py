@@ -3,23 +3,26 @@
 from collections.abc import Iterable
 
 from ai_stack.errors import InvalidRequest
+from ai_stack.models.departure import Departure
 from ai_stack.models.inference import PLAIN, CachePolicy, Options
 
 CACHE, PRIORITY, TIMEOUT = b"cache-control", b"x-priority", b"x-timeout"
 READ = (CACHE, PRIORITY, TIMEOUT)
 
 
-def options_of(headers: Iterable[tuple[bytes, bytes]]) -> Options:
+def options_of(
+    headers: Iterable[tuple[bytes, bytes]], departure: Departure | None = None
+) -> Options:
     """Cache-Control as in RFC 9111; X-Priority: batch; X-Timeout: seconds."""
     found = {name: value.decode("latin-1") for name, value in headers if name in READ}
     if not found:
-        return PLAIN
+        return PLAIN if departure is None else Options(departure=departure)
     priority = found.get(PRIORITY, "interactive")
     if priority not in ("interactive", "batch"):
         raise _wrong("X-Priority", "interactive or batch")
     cache = _policy(found[CACHE]) if CACHE in found else CachePolicy()
     timeout_s = _seconds(found[TIMEOUT]) if TIMEOUT in found else None
-    return Options(cache, priority, timeout_s)  # type: ignore[arg-type]
+    return Options(cache, priority, timeout_s, departure)  # type: ignore[arg-type]
 
 
 def _policy(text: str) -> CachePolicy:

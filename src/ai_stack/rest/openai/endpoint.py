@@ -1,5 +1,6 @@
 """One operation as plain ASGI: body in, answer or stream out, failures in the client's own form."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,32 +13,23 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ai_stack.errors import AIStackError, InvalidRequest, TooBusy, TooLarge
+from ai_stack.models.departure import Departure
 from ai_stack.models.inference import Operation, Options
 from ai_stack.models.principals import Principal
-from ai_stack.rest.departure import until_departure
 from ai_stack.rest.openai import errors
 from ai_stack.rest.openai.directives import options_of
+from ai_stack.rest.openai.reply import Fault, Reply
 from ai_stack.rest.requests import caller_of
 from ai_stack.rest.weight import check_weight
-from ai_stack.services.inference import Answer
+from ai_stack.services.inference.reading import STREAM, Answer
 from ai_stack.stack import Stack
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE = b": keep-alive\n\n"
-STREAM = "text/event-stream"
-STREAM_HEAD = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
-JSON_HEAD = (b"content-type", b"application/json")
-
-Fault: TypeAlias = Callable[[AIStackError, str], dict[str, object]]
 JsonObject: TypeAlias = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """What a handler gets: the body as an object, who asks, and how it is to be worked on."""
 
@@ -58,45 +50,35 @@ class Endpoint:
     fault: Fault = errors.openai_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = str(scope["state"].get("request_id", ""))
+        state = scope["state"]
+        reply = Reply(send, str(state.get("request_id", "")), self.fault)
+        departure = state.get("departure")
         try:
-            request = await _request(scope, receive)
-            async with until_departure(scope, receive):
-                await self._serve(request, send, request_id)
+            await self._serve(await _request(scope, receive, departure), reply)
         except ClientDisconnect:
             return
         except AIStackError as error:
-            await self._refuse(error, send, request_id)
+            await reply.fail(error)
+        except asyncio.CancelledError:
+            if departure is None or not departure.gone:
+                raise
+        except Exception as error:
+            log.error("%s: unexpected failure", reply.request_id, exc_info=error)
+            await reply.fail(AIStackError())
+        finally:
+            reply.close()
 
-    async def _serve(self, request: Request, send: Send, request_id: str) -> None:
+    async def _serve(self, request: Request, reply: Reply) -> None:
+        if request.body.get("stream") is True:
+            reply.expect_silence()
         answer = await self.handle(request)
         try:
             if answer.media_type == STREAM:
-                await self._stream(answer, send, request_id)
+                await reply.stream(answer)
             else:
-                await _whole(answer, send)
+                await reply.whole(answer)
         finally:
-            answer.leave()
-
-    async def _stream(self, answer: Answer, send: Send, request_id: str) -> None:
-        """The events as they come. A failure is the last event, and then there is no [DONE]."""
-        await send(_start(200, [*STREAM_HEAD, _cache_head(answer)]))
-        try:
-            async for data in answer:
-                body = data or KEEP_ALIVE
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-        except AIStackError as error:
-            errors.tell(error, request_id)
-            last = errors.event(self.fault(error, request_id))
-            await send({"type": "http.response.body", "body": last, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _refuse(self, error: AIStackError, send: Send, request_id: str) -> None:
-        errors.tell(error, request_id)
-        body = orjson.dumps(self.fault(error, request_id))
-        length = (b"content-length", str(len(body)).encode())
-        await send(_start(errors.status_of(error), [*errors.headers_of(error), length]))
-        await send({"type": "http.response.body", "body": body})
+            await answer.aclose()
 
 
 class Delegated(Response):
@@ -120,9 +102,9 @@ def direct(operation: Operation) -> Endpoint:
     return Endpoint(handle)
 
 
-async def _request(scope: Scope, receive: Receive) -> Request:
+async def _request(scope: Scope, receive: Receive, departure: Departure | None) -> Request:
     body = await _object(await _received(receive))
-    options = options_of(scope["headers"])
+    options = options_of(scope["headers"], departure)
     return Request(scope["state"]["stack"], body, await caller_of(), options)
 
 
@@ -154,18 +136,3 @@ async def _object(body: bytes) -> JsonObject:
     if not isinstance(found, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return found
-
-
-async def _whole(answer: Answer, send: Send) -> None:
-    body = await answer.whole()
-    length = (b"content-length", str(len(body)).encode())
-    await send(_start(200, [JSON_HEAD, length, _cache_head(answer)]))
-    await send({"type": "http.response.body", "body": body})
-
-
-def _start(status: int, headers: list[tuple[bytes, bytes]]) -> dict[str, object]:
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def _cache_head(answer: Answer) -> tuple[bytes, bytes]:
-    return (b"x-cache", b"HIT" if answer.cached else b"MISS")

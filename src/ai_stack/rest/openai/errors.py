@@ -1,11 +1,15 @@
 """Failures as OpenAI's clients, and Anthropic's, know them."""
 
 import logging
-from collections.abc import Mapping
 
-import orjson
-
-from ai_stack.errors import AIStackError, ContextTooLong, InvalidRequest, TooBusy, Unavailable
+from ai_stack.errors import (
+    AIStackError,
+    ContextTooLong,
+    EngineFailed,
+    InvalidRequest,
+    TooBusy,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +35,7 @@ def status_of(error: AIStackError) -> int:
 
 
 def headers_of(error: AIStackError) -> list[tuple[bytes, bytes]]:
-    found = [(b"content-type", b"application/json")]
-    if isinstance(error, TooBusy | Unavailable):
-        found.append((b"retry-after", b"1"))
-    return found
+    return [(b"retry-after", b"1")] if isinstance(error, TooBusy | Unavailable) else []
 
 
 def openai_error(error: AIStackError, request_id: str) -> dict[str, object]:
@@ -63,13 +64,10 @@ def anthropic_error(error: AIStackError, request_id: str) -> dict[str, object]:
 
 def tell(error: AIStackError, request_id: str) -> None:
     """To the log, what is the stack's own fault."""
-    if error.status >= 500 and not isinstance(error, Unavailable | TooBusy):
+    if isinstance(error, EngineFailed):
+        log.warning("%s: %s", request_id, error)
+    elif error.status >= 500 and not isinstance(error, Unavailable | TooBusy):
         log.error("%s: %s", request_id, error, exc_info=error)
-
-
-def event(told: Mapping[str, object]) -> bytes:
-    """A failure in the middle of a stream."""
-    return b"data: " + orjson.dumps(told) + b"\n\n"
 
 
 def _param(error: AIStackError) -> str | None:

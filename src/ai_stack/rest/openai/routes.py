@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 from ai_stack.models.inference import Operation
 from ai_stack.rest.openai import models
 from ai_stack.rest.openai.endpoint import Delegated, Endpoint, Request, direct
-from ai_stack.services.inference import Answer
+from ai_stack.services.inference.reading import Answer
 from ai_stack.services.inference.requests import FIELDS, REQUIRED
 
 PREFIX = "/v1"

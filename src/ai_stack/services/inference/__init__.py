@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from ai_stack.errors import AIStackError, DeadlineExceeded
 from ai_stack.models.identifiers import uuid7
 from ai_stack.models.inference import (
     PLAIN,
+    CachePolicy,
     Call,
     InferenceRecord,
     Operation,
@@ -29,53 +31,14 @@ from ai_stack.services.inference import events
 from ai_stack.services.inference.answers import Answers, Kept
 from ai_stack.services.inference.fleet import Fleet, Pool
 from ai_stack.services.inference.journal import Journal
-from ai_stack.services.inference.relay import Reader, Relay
+from ai_stack.services.inference.reading import JSON, STREAM, Answer, Followed, Hosted
+from ai_stack.services.inference.relay import Relay
 from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.routing import Router
 from ai_stack.services.inference.work import Work
 
-STREAM, JSON = "text/event-stream", "application/json"
-
 
 @dataclass(slots=True)
-class Answer:
-    """An answer that has begun: read once, by iteration or as a whole, and then left.
-
-    Iterating raises AIStackError when the engine breaks off.
-    """
-
-    media_type: str
-    engine: str | None = None
-    cached: bool = False
-    body: bytes | None = None
-    reader: Reader | None = None
-
-    @classmethod
-    def made(cls, body: bytes) -> "Answer":
-        """An answer that no engine gave as it is."""
-        return cls(JSON, body=body)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self.body is not None:
-            yield self.body
-        elif self.reader is not None:
-            async for data in self.reader:
-                yield data
-
-    async def whole(self) -> bytes:
-        """The answer in one piece."""
-        if self.body is not None:
-            return self.body
-        assert self.reader is not None
-        return await self.reader.whole()
-
-    def leave(self) -> None:
-        """Nobody reads it any more: the last one who leaves ends the engine's work."""
-        if self.reader is not None:
-            self.reader.leave()
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """A request that may be answered: what goes to the engines, for whom, and how."""
 
@@ -135,13 +98,9 @@ class Inference:
                 return self._from_cache(asked, kept)
         if options.cache.only:
             raise DeadlineExceeded("There is no answer to this in the cache.")
-        reader = self._joined(asked) or self._begun(asked)
-        try:
-            await reader.begun()
-        except BaseException:
-            reader.leave()
-            raise
-        return Answer(asked.media_type, reader.relay.engine, reader=reader)
+        answer = self._followed(asked) or self._hosted(asked)
+        await answer.begin()
+        return answer
 
     async def complete(
         self,
@@ -156,7 +115,7 @@ class Inference:
         try:
             found: dict[str, Any] = orjson.loads(await answer.whole())
         finally:
-            answer.leave()
+            await answer.aclose()
         return found
 
     async def stream(
@@ -173,7 +132,7 @@ class Inference:
             async for chunk in events.chunks(aiter(answer)):
                 yield chunk
         finally:
-            answer.leave()
+            await answer.aclose()
 
     async def tokens(self, model: str | None, subject: str | list[Any]) -> tuple[str, Tokens]:
         """The model's id, and the tokens of a text or of messages by its template."""
@@ -209,48 +168,55 @@ class Inference:
         self.journal.add(record)
         return Answer(asked.media_type, kept.engine, True, kept.body)
 
-    def _joined(self, asked: "Asked") -> Reader | None:
-        """A place at the answer that another equal request waits for."""
+    def _followed(self, asked: "Asked") -> Followed | None:
+        """A place at the answer that another equal request draws already."""
         relay = None if asked.key is None else self._flights.get(asked.key)
-        if relay is None or not relay.is_whole:
+        task = asyncio.current_task()
+        if relay is None or task is None or not relay.is_whole:
             return None
         record = asked.record()
         record.cached = True
         self.journal.add(record)
-        return relay.join()
+        return Followed(
+            media_type=asked.media_type,
+            cached=True,
+            follower=relay.follow(),
+            departure=asked.options.departure,
+            cancel=task.cancel,
+        )
 
-    def _begun(self, asked: "Asked") -> Reader:
+    def _hosted(self, asked: "Asked") -> Hosted:
+        options, key = asked.options, asked.key
+        timeout_s = min(options.timeout_s or self.timeout_s, self.timeout_s)
         work = Work(
             call=asked.call,
             pool=asked.pool,
             router=self.router,
             record=asked.record(),
             ended=self.journal.add,
-            timeout_s=min(asked.options.timeout_s or self.timeout_s, self.timeout_s),
-            priority=asked.options.priority,
+            priority=options.priority,
             keeps_usage=asked.keeps_usage,
         )
-        relay = Relay(streamed=asked.call.streamed)
-        reader = relay.join()
-        key = asked.key
-        if key is None:
-            relay.start(work)
-        else:
+        relay = Relay(work, shared=key is not None)
+        if key is not None:
             self._flights[key] = relay
-            relay.start(lambda relay: self._kept(work, relay, key, asked.options))
-        return reader
+        return Hosted(
+            media_type=asked.media_type,
+            relay=relay,
+            departure=options.departure,
+            expiry=asyncio.get_running_loop().call_later(timeout_s, relay.expire),
+            closed=partial(self._landed, relay, key, options.cache),
+        )
 
-    async def _kept(self, work: Work, relay: Relay, key: str, options: Options) -> None:
-        """Work whose answer is kept when it came whole, and shared until then."""
-        try:
-            await work(relay)
-        finally:
-            if self._flights.get(key) is relay:
-                del self._flights[key]
-        relay.end()
-        if relay.is_whole:
-            body, usage = relay.whole(), work.record.usage
-            await self.answers.keep(key, body, relay.engine, usage, options.cache)
+    async def _landed(self, relay: Relay, key: str | None, policy: CachePolicy) -> None:
+        """An answer has been read: it is kept when it came whole, and shared no more."""
+        if key is None:
+            return
+        if self._flights.get(key) is relay:
+            del self._flights[key]
+        if relay.is_whole and relay.ended and relay.error is None:
+            record = relay.work.record
+            await self.answers.keep(key, relay.whole(), record.engine, record.usage, policy)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -42,8 +42,8 @@ class Answers:
         """Where the answer to a call is kept, None for one that is not; `form` is how it looks."""
         if not (policy.reads or policy.stores) or not self._may_keep(call, policy):
             return None
-        scope = "\0".join((str(project_id), call.operation, revision, *form)).encode()
-        return PREFIX + sha256(scope + b"\0" + call.encoded).hexdigest()
+        scope = "\0".join((call.operation, revision, *form)).encode()
+        return PREFIX + sha256(project_id.bytes + scope + b"\0" + call.encoded).hexdigest()
 
     def _may_keep(self, call: Call, policy: CachePolicy) -> bool:
         if self.ttl_s == 0 or "tools" in call.body:

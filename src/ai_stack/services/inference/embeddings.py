@@ -17,7 +17,8 @@ from ai_stack.models.embedding import EmbeddingModel
 from ai_stack.models.inference import Options, ServedModel
 from ai_stack.models.principals import Principal
 from ai_stack.services.embedding import Array, Models, normalised
-from ai_stack.services.inference import Answer, Inference
+from ai_stack.services.inference import Inference
+from ai_stack.services.inference.reading import Answer
 from ai_stack.services.inference.requests import checked
 
 SPECIAL_TOKENS = 2
@@ -48,7 +49,7 @@ class Embeddings:
             answer = await self._of_engine(asked, principal, options)
         else:
             answer = await self._of_ours(own, asked["input"])
-        return Answer.made(orjson.dumps(_shaped(answer, asked)))
+        return Answer(body=orjson.dumps(_shaped(answer, asked)))
 
     async def _own(self, name: str | None) -> str | None:
         """The stack's model that is meant, None for one that an engine serves."""

@@ -64,16 +64,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A model and the engines that serve it."""
+    """A model and the engines that serve it.
+
+    `revision` changes when any of them serves other weights under its id.
+    """
 
     model: ServedModel
     members: Sequence[Member]
-
-    @property
-    def revision(self) -> str:
-        """Changes when any engine serves other weights under this id."""
-        found = {m.serves(self.model.id) for m in self.members}
-        return "|".join(sorted({m.revision for m in found if m is not None}))
+    revision: str
 
 
 class Fleet:
@@ -180,7 +178,9 @@ class Fleet:
         if not members:
             raise InvalidRequest(f"The model {id!r} cannot do this.", fields={"model": operation})
         model = next(model for model in self.models() if model.id == id)
-        return Pool(model, members)
+        found = (member.serves(id) for member in members)
+        revision = "|".join(sorted({m.revision for m in found if m is not None}))
+        return Pool(model, members, revision)
 
     def _id(self, name: str | None, operation: Operation) -> str | None:
         if name or self._default:

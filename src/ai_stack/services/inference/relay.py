@@ -1,171 +1,167 @@
-"""One answer on its way from an engine to its readers: a list of chunks, and cursors into it.
+"""One answer on its way from an engine to its readers.
 
-The relay is single flight (a second reader starts from the beginning), cancellation (the source
-ends when the last reader leaves) and back-pressure (the source waits while the slowest reader
-is CAP behind). What it keeps is bounded: above CAP it lets go of what all have read, is joined
-no more, and is not cached.
+The first reader is the host: it draws the chunks from the source in its own task, which costs
+nothing more than reading them. What it draws is kept for followers, equal requests that came
+meanwhile and read from the beginning. So the relay is single flight, cancellation (the host stops
+when it and the last follower have left) and back-pressure (the host waits while the slowest
+follower is CAP behind). What is kept is bounded: above CAP the relay lets go of what all have
+read, is joined no more, and its answer is not cached.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 
 from ai_stack.errors import AIStackError
+from ai_stack.services.inference.work import Work
 
 CAP = 4 << 20
-SILENCE_S = 10.0
 
 
 class Relay:
-    """Fed by its source, a coroutine that gets the relay, and read by any number of readers.
+    """Drawn from by its host, in the task that made it; one that is `shared` keeps what came."""
 
-    Readers of a `streamed` one get an empty chunk now and then while nothing comes.
-    """
-
-    def __init__(self, *, streamed: bool = False) -> None:
-        self._streamed = streamed
-        self._silence: asyncio.TimerHandle | None = None
-        self.engine: str | None = None
-        self.is_whole = True
+    def __init__(self, work: Work, *, shared: bool) -> None:
+        self.work = work
+        self.is_whole = shared
         self.error: AIStackError | None = None
-        self.ended = False
+        self.ended = self.left = self._drawing = False
         self._chunks: list[bytes] = []
-        self._dropped = 0
-        self._size_bytes = 0
-        self._readers: set[Reader] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._dropped = self._size_bytes = 0
+        self._followers: set[Follower] = set()
         self._moved: asyncio.Event | None = None
+        self._host = asyncio.current_task()
 
-    def start(self, source: "Callable[[Relay], Coroutine[None, None, None]]") -> None:
-        """Have the source feed it until it returns or raises; an AIStackError goes to readers."""
-        self._task = asyncio.create_task(self._run(source))
-        self._time_silence()
-
-    def _time_silence(self) -> None:
-        if self._streamed and not self.ended:
-            loop = asyncio.get_running_loop()
-            self._silence = loop.call_later(SILENCE_S, self._tick)
-
-    def _tick(self) -> None:
-        for reader in self._readers:
-            reader.tick()
-        self._time_silence()
-
-    async def _run(self, source: "Callable[[Relay], Coroutine[None, None, None]]") -> None:
+    async def draw(self) -> bytes | None:
+        """The host's next chunk, None at the end; raises as the work does."""
+        self._drawing = True
         try:
-            await source(self)
+            data = await self.work.draw()
         except AIStackError as error:
-            if not self.ended:
-                self.error = error
-        except BaseException:
-            self.error = AIStackError()  # what came is not the whole answer
+            self._end(error)
             raise
         finally:
-            self.end()
+            self._drawing = False
+        if data is None:
+            self._end()
+        elif self.is_whole or self._followers:
+            await self._keep(data)
+        return data
 
-    def end(self) -> None:
-        """All has come: readers need not wait for what the source does besides."""
-        self.ended = True
-        if self._silence is not None:
-            self._silence.cancel()
+    def _end(self, error: AIStackError | None = None) -> None:
+        """Nothing more comes."""
+        self.ended, self.error = True, error
         self._wake()
 
-    async def feed(self, data: bytes) -> None:
-        """Add what came; returns when the readers are near enough for more."""
+    def whole(self) -> bytes:
+        """All that came; only while `is_whole`."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    async def _keep(self, data: bytes) -> None:
         self._chunks.append(data)
         self._size_bytes += len(data)
         self._wake()
         while self._size_bytes > CAP:
             self.is_whole = False
             self._trim()
-            if self._size_bytes <= CAP:
-                return
-            self._moved = asyncio.Event()
-            await self._moved.wait()
+            if self._size_bytes > CAP:
+                self._moved = asyncio.Event()
+                await self._moved.wait()
 
     def _trim(self) -> None:
-        """Let go of what every reader has read."""
-        behind = min((r.cursor for r in self._readers), default=self._dropped) - self._dropped
+        """Let go of what every follower has read."""
+        read = min((f.cursor for f in self._followers), default=self._dropped + len(self._chunks))
+        behind = read - self._dropped
         self._size_bytes -= sum(map(len, self._chunks[:behind]))
         del self._chunks[:behind]
         self._dropped += behind
 
     def _wake(self) -> None:
-        for reader in self._readers:
-            reader.wake()
+        for follower in self._followers:
+            follower.wake()
 
-    def join(self) -> "Reader":
+    def expire(self) -> None:
+        """Its time is over, for the host and all others."""
+        self.work.expired = True
+        if self._host is not None and self._drawing:
+            self._host.cancel()
+
+    def leave(self) -> None:
+        """The host's client has gone; the host goes on for as long as others follow."""
+        self.left = True
+        if not self._followers and not self.ended and self._host is not None:
+            self._host.cancel()
+
+    async def aclose(self) -> None:
+        """The host has stopped; whoever still follows is told."""
+        await self.work.aclose()
+        if not self.ended:
+            self._end(AIStackError())
+
+    def follow(self) -> "Follower":
         """One more reader, from the beginning; only while `is_whole`."""
-        reader = Reader(self)
-        self._readers.add(reader)
-        return reader
+        follower = Follower(self)
+        self._followers.add(follower)
+        return follower
 
-    def leave(self, reader: "Reader") -> None:
-        """One reader less; the source ends with the last."""
-        self._readers.discard(reader)
-        if not self._readers and self._task is not None and not self.ended:
-            self._task.cancel()
+    def unfollow(self, follower: "Follower") -> None:
+        """One follower less."""
+        self._followers.discard(follower)
+        self._progress()
+        if self.left:
+            self.leave()
 
     def after(self, cursor: int) -> bytes | None:
         """What came after a cursor, joined; None when nothing has."""
         found = self._chunks[cursor - self._dropped :]
+        return b"".join(found) if found else None
+
+    def _progress(self) -> None:
         if self._moved is not None:
             self._moved.set()
-        return (found[0] if len(found) == 1 else b"".join(found)) if found else None
 
     @property
     def count(self) -> int:
         """The chunks that have come so far."""
         return self._dropped + len(self._chunks)
 
-    def whole(self) -> bytes:
-        """All that came; only while `is_whole`."""
-        return b"".join(self._chunks)
+    def read(self, follower: "Follower") -> bytes | None:
+        """What a follower has not read yet."""
+        data = self.after(follower.cursor)
+        follower.cursor = self.count
+        self._progress()
+        return data
 
 
-class Reader:
-    """One reader's place; every call raises the source's error when it has read all before it."""
+class Follower:
+    """A place in an answer that another request's host draws."""
 
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.cursor = 0
-        self._ticked = False
         self._waiting: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def tick(self) -> None:
-        """Nothing came for a while."""
-        self._ticked = True
-        self.wake()
-
     async def begun(self) -> None:
-        """Return when the first chunk is there, or the end, or nothing came for a while."""
-        while self.relay.count == 0 and not self.relay.ended and not self._ticked:
+        """Return when there is something to read; raises the error of an answer without any."""
+        while self.relay.count == 0 and not self.relay.ended:
             await self._wait()
         if self.relay.count == 0 and self.relay.error is not None:
             raise self.relay.error
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
-            data = self.relay.after(self.cursor)
+            data = self.relay.read(self)
             if data is not None:
-                self.cursor, self._ticked = self.relay.count, False
                 yield data
             elif self.relay.ended:
                 break
-            elif self._ticked:
-                self._ticked = False
-                yield b""
             else:
                 await self._wait()
         if self.relay.error is not None:
             raise self.relay.error
-
-    async def whole(self) -> bytes:
-        """The answer in one piece."""
-        return b"".join([data async for data in self])
 
     async def _wait(self) -> None:
         self._waiting = asyncio.get_running_loop().create_future()
@@ -175,4 +171,4 @@ class Reader:
             self._waiting = None
 
     def leave(self) -> None:
-        self.relay.leave(self)
+        self.relay.unfollow(self)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,105 +16,156 @@ from ai_stack.errors import (
     EngineUnavailable,
     TooBusy,
 )
-from ai_stack.models.inference import Call, InferenceRecord, Priority
+from ai_stack.models.inference import Call, InferenceRecord, Outcome, Priority
 from ai_stack.services.inference.events import Stream, usage_of
 from ai_stack.services.inference.fleet import Member, Pool
-from ai_stack.services.inference.relay import Relay
 from ai_stack.services.inference.routing import Router, blocks_of
 
 LARGEST = 64 << 20
 NO_BLOCKS: list[bytes] = []
+LATE = "The inference did not finish within its time."
+NOBODY = frozenset[Member]()
 
 
 @dataclass(slots=True)
 class Work:
-    """One call's way through the engines; `ended` takes its record, whatever came of it."""
+    """One call's way through the engines: drawn from until it ends, or closed before.
+
+    `ended` takes its record, whatever came of it.
+    """
 
     call: Call
     pool: Pool
     router: Router
     record: InferenceRecord
     ended: Callable[[InferenceRecord], None]
-    timeout_s: float
     priority: Priority = "interactive"
     keeps_usage: bool = False
+    expired: bool = False
+    _begun: bool = False
+    _over: bool = False
+    _member: Member | None = None
+    _reply: Reply | None = None
+    _chunks: AsyncIterator[bytes] | None = None
+    _stream: Stream | None = None
     _began_s: float = field(default_factory=time.perf_counter)
 
-    async def __call__(self, relay: Relay) -> None:
-        """Feed the relay with the answer; raises AIStackError for one that fails or breaks off."""
+    async def draw(self) -> bytes | None:
+        """What comes next of the answer, None at its clean end.
+
+        Raises AIStackError for an answer that fails or breaks off, and DeadlineExceeded when it
+        was cancelled because it had `expired`.
+        """
         try:
-            async with asyncio.timeout(self.timeout_s):
-                await self._answer(relay)
-        except TimeoutError as error:
-            self.record.outcome = "late"
-            raise DeadlineExceeded("The inference did not finish within its time.") from error
-        except asyncio.CancelledError:
-            self.record.outcome = "cancelled"
-            raise
+            if self.expired:
+                raise DeadlineExceeded(LATE)
+            data = await (self._next() if self._begun else self._first())
         except AIStackError as error:
-            kind = "refused" if error.status < 500 else "broken" if relay.count else "failed"
-            self.record.outcome = kind  # type: ignore[assignment]
+            await self._end(self._outcome(error))
             raise
-        finally:
-            self.record.engine = relay.engine
-            self.record.total_ms = self._since_ms()
-            self.ended(self.record)
+        except asyncio.CancelledError as error:
+            await self.aclose()
+            task = asyncio.current_task()
+            if not self.expired or task is None or task.uncancel():
+                raise
+            raise DeadlineExceeded(LATE) from error
+        if data is None:
+            await self._end("ok")
+        self._begun = True
+        return data
+
+    async def aclose(self) -> None:
+        """Nobody draws from it any more; harmless after its end."""
+        await self._end("late" if self.expired else "cancelled")
+
+    async def _end(self, outcome: Outcome) -> None:
+        if self._over:
+            return
+        self._over = True
+        await self._drop()
+        self.record.outcome = outcome
+        self.record.total_ms = self._since_ms()
+        self.ended(self.record)
+
+    async def _drop(self) -> None:
+        """Give back the engine that has been asked."""
+        reply, self._reply = self._reply, None
+        member, self._member = self._member, None
+        if reply is not None:
+            await reply.aclose()
+        if member is not None:
+            self.router.release(member)
+
+    def _outcome(self, error: AIStackError) -> Outcome:
+        if isinstance(error, DeadlineExceeded):
+            return "late"
+        if error.status < 500:
+            return "refused"
+        return "broken" if self._begun else "failed"
 
     def _since_ms(self) -> float:
         return round((time.perf_counter() - self._began_s) * 1000, 3)
 
-    async def _answer(self, relay: Relay) -> None:
+    async def _first(self) -> bytes | None:
+        """The beginning of the answer, by the first engine that gives one."""
         blocks = blocks_of(self.call.body) if len(self.pool.members) > 1 else NO_BLOCKS
-        tried, failure = frozenset[Member](), None
+        tried, failure = NOBODY, None
         while True:
             try:
                 member = await self.router.acquire(self.pool, blocks, self.priority, tried)
             except EngineUnavailable as error:
                 raise failure or error from error
+            self._member = member
             try:
-                return await self._ask(member, relay)
+                return await self._ask(member)
             except (EngineUnavailable, EngineFailed, TooBusy) as error:
-                if not isinstance(error, TooBusy):
-                    member.failed(asyncio.get_running_loop().time())
-                if relay.count:
-                    raise
+                self._blame(member, error)
+                await self._drop()
                 tried, failure = tried | {member}, error
-            finally:
-                self.router.release(member)
 
-    async def _ask(self, member: Member, relay: Relay) -> None:
-        reply = await member.engine.send(self.call)
-        relay.engine = member.engine.name
-        try:
-            if self.call.streamed:
-                await self._stream(reply, relay)
-            else:
-                await self._whole(reply, relay)
-        finally:
-            await reply.aclose()
+    def _blame(self, member: Member, error: AIStackError) -> None:
+        if not isinstance(error, TooBusy):
+            member.failed(asyncio.get_running_loop().time())
+
+    async def _ask(self, member: Member) -> bytes | None:
+        self._reply = reply = await member.engine.send(self.call)
+        self.record.engine = member.engine.name
+        self._chunks = aiter(reply)
+        if self.call.streamed:
+            self._stream = Stream(self.keeps_usage, self._first_token)
+            return await self._passed(self._stream, self._chunks)
+        body = await _collected(self._chunks)
+        self.record.usage = usage_of(_read(body))
         member.succeeded()
+        return body
 
-    async def _stream(self, reply: Reply, relay: Relay) -> None:
-        stream = Stream(self.keeps_usage, self._first_token)
-        async for data in reply:
+    async def _next(self) -> bytes | None:
+        if self._stream is None or self._chunks is None:
+            return None
+        try:
+            return await self._passed(self._stream, self._chunks)
+        except EngineFailed as error:
+            if self._member is not None:
+                self._blame(self._member, error)
+            raise
+
+    async def _passed(self, stream: Stream, chunks: AsyncIterator[bytes]) -> bytes | None:
+        async for data in chunks:
             if passed := stream.feed(data):
-                await relay.feed(passed)
-        self.record.usage = stream.usage
+                return passed
         stream.end()
+        self.record.usage = stream.usage
+        if self._member is not None:
+            self._member.succeeded()
+        return None
 
     def _first_token(self) -> None:
         self.record.first_token_ms = self._since_ms()
 
-    async def _whole(self, reply: Reply, relay: Relay) -> None:
-        body = await _collected(reply)
-        answer = _read(body)
-        self.record.usage = usage_of(answer)
-        await relay.feed(body)
 
-
-async def _collected(reply: Reply) -> bytes:
+async def _collected(chunks: AsyncIterator[bytes]) -> bytes:
     parts, size_bytes = [], 0
-    async for data in reply:
+    async for data in chunks:
         parts.append(data)
         size_bytes += len(data)
         if size_bytes > LARGEST:

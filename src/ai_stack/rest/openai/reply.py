@@ -1,0 +1,97 @@
+"""One HTTP response in plain ASGI: a whole answer, a stream of events, or what went wrong."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+import orjson
+from starlette.types import Send
+
+from ai_stack.errors import AIStackError
+from ai_stack.rest.openai import errors
+from ai_stack.services.inference.reading import Answer
+
+SILENCE_S = 10.0
+KEEP_ALIVE = b": keep-alive\n\n"
+EVENTS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+JSON = (b"content-type", b"application/json")
+
+Fault: TypeAlias = Callable[[AIStackError, str], dict[str, object]]
+
+
+class Reply:
+    """The response to one request; `fault` shapes what goes wrong.
+
+    A stream's head goes out with its first event, so that a failure before it has a status of
+    its own; after SILENCE_S without any it goes out all the same, with a comment.
+    """
+
+    def __init__(self, send: Send, request_id: str, fault: Fault) -> None:
+        self.request_id = request_id
+        self._send, self._fault = send, fault
+        self._begun = False
+        self._silence: asyncio.TimerHandle | None = None
+        self._comments: set[asyncio.Task[None]] = set()
+
+    async def whole(self, answer: Answer) -> None:
+        """A JSON answer in one piece."""
+        body = await answer.whole()
+        await self._json(200, body, [_cache(answer)])
+
+    async def stream(self, answer: Answer) -> None:
+        """The events as they come. A failure is the last event, and then there is no [DONE]."""
+        async for data in answer:
+            await self._event(data, answer)
+            self.expect_silence()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail(self, error: AIStackError) -> None:
+        """A failure: the response itself, or the last event of a stream that has begun."""
+        errors.tell(error, self.request_id)
+        body = orjson.dumps(self._fault(error, self.request_id))
+        if self._begun:
+            last = b"data: " + body + b"\n\n"
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        else:
+            await self._json(errors.status_of(error), body, errors.headers_of(error))
+
+    def expect_silence(self) -> None:
+        """Send a comment when nothing else is sent for a while."""
+        self.close()
+        self._silence = asyncio.get_running_loop().call_later(SILENCE_S, self._comment)
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _comment(self) -> None:
+        task = asyncio.create_task(self._event(KEEP_ALIVE, None))
+        self._comments.add(task)
+        task.add_done_callback(self._comments.discard)
+        self.expect_silence()
+
+    async def _event(self, data: bytes, answer: Answer | None) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._start(200, [*EVENTS, _cache(answer)])
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _json(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self._begun = True
+        length = (b"content-length", str(len(body)).encode())
+        await self._start(status, [JSON, length, *headers])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        headers.append((b"x-request-id", self.request_id.encode()))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _cache(answer: Answer | None) -> tuple[bytes, bytes]:
+    return (b"x-cache", b"HIT" if answer is not None and answer.cached else b"MISS")
