@@ -42,7 +42,7 @@ class Client:
         """One exchange. `cut` hangs up once the request is sent, as a client that dies does."""
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await self._exchange(_encoded(method, path, body, headers or {}), cut)
+                return await self._exchange(encoded(method, path, body, headers or {}), cut)
         except BaseException:
             self.close()
             raise
@@ -64,7 +64,7 @@ class Client:
             self._streams = None
 
 
-def _encoded(method: str, path: str, body: object, headers: Mapping[str, str]) -> bytes:
+def encoded(method: str, path: str, body: object, headers: Mapping[str, str]) -> bytes:
     data = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(data)}"]
     lines += ["Content-Type: application/json"] if data and "Content-Type" not in headers else []

@@ -160,6 +160,68 @@ def skipping_reindex() -> None:
 
 
 @plant
+def false_end() -> None:
+    """A stream that broke off ends as if it were whole."""
+    from ai_stack.rest.openai import errors
+
+    errors.event = lambda told: b"data: [DONE]\n\n"
+
+
+@plant
+def no_failover() -> None:
+    """A call that failed at one engine is not brought to another."""
+    from ai_stack.errors import EngineUnavailable
+    from ai_stack.services.inference.routing import Router
+
+    original = Router.acquire
+
+    async def acquire(
+        self: Any, pool: Any, blocks: Any, priority: Any, tried: Any = frozenset()
+    ) -> Any:
+        if tried:
+            raise EngineUnavailable
+        return await original(self, pool, blocks, priority, tried)
+
+    Router.acquire = acquire  # type: ignore[method-assign]
+
+
+@plant
+def trusting_relay() -> None:
+    """Streams pass as they come, whatever they are."""
+    from ai_stack.services.inference.events import Stream
+
+    Stream.feed = lambda self, data: data  # type: ignore[method-assign]
+    Stream.end = lambda self: None  # type: ignore[method-assign]
+
+
+@plant
+def hasty_end() -> None:
+    """A stop waits two seconds, whatever is under way."""
+    from ai_stack import server
+
+    server.GRACE_S = 2
+
+
+@plant
+def endless_inference() -> None:
+    """An inference has no deadline."""
+    from ai_stack.services.inference.work import Work
+
+    async def call(self: Any, relay: Any) -> None:
+        await self._answer(relay)
+
+    Work.__call__ = call  # type: ignore[method-assign]
+
+
+@plant
+def patient_cache() -> None:
+    """The cache is waited for as long as it takes."""
+    from ai_stack.caches import pipeline
+
+    pipeline.TIMEOUT_S = 60.0
+
+
+@plant
 def none() -> None:
     """No defect: the same way of starting with the sound build."""
 
