@@ -203,6 +203,18 @@ def test_items_become_the_turns_of_a_conversation() -> None:
     requests.checked("chat", chat)
 
 
+def test_a_picture_from_a_tool_is_shown_before_the_assistant_speaks_of_it() -> None:
+    picture = {"type": "input_image", "image_url": PNG, "detail": "low"}
+    items = [
+        {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": [picture]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "Sure?"},
+    ]
+    said = responses.to_chat({"input": items})["messages"]
+    assert [m["role"] for m in said] == ["assistant", "tool", "user", "assistant", "user"]
+
+
 @pytest.mark.parametrize("url", [PNG, "https://example.org/a.png"])
 def test_images_keep_their_place_among_texts(url: str) -> None:
     parts = [
