@@ -19,7 +19,7 @@ class Conversation:
         self._images: list[Part] = []
         self._called: set[str] = set()
 
-    def system(self, text: str) -> None:
+    def instruct(self, text: str) -> None:
         self._show_images()
         if [m["role"] for m in self._messages] == ["system"]:
             self._messages[0]["content"] += "\n\n" + text

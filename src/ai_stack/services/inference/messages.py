@@ -146,7 +146,7 @@ def _system_turn(conversation: Conversation, blocks: Sequence[Block]) -> None:
     texts = [_text(block, where) for block, where in blocks]
     said = "\n\n".join(text for text in texts if not text.startswith(BILLING))
     if said:
-        conversation.system(said)
+        conversation.instruct(said)
 
 
 def _user_turn(conversation: Conversation, blocks: Sequence[Block]) -> None:

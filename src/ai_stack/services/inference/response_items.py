@@ -45,7 +45,7 @@ def _message(conversation: Conversation, item: Json, where: str) -> None:
     if role == "user":
         conversation.user(parts)
         return
-    said = conversation.assistant if role == "assistant" else conversation.system
+    said = conversation.assistant if role == "assistant" else conversation.instruct
     said(_only_text(parts, where))
 
 

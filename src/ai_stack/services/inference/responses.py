@@ -135,7 +135,7 @@ ONLY_HERE = frozenset(FIELDS) - {"metadata", "stream_options", "top_logprobs", *
 def _messages(request: Json, history: Sequence[Json]) -> list[dict[str, Any]]:
     conversation = Conversation()
     if request.get("instructions"):
-        conversation.system(text_of(request["instructions"], "instructions"))
+        conversation.instruct(text_of(request["instructions"], "instructions"))
     read(conversation, history, "previous_response_id")
     read(conversation, as_items(request["input"]))
     return conversation.messages()
