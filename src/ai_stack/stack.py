@@ -4,10 +4,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ai_stack.caches import Cache, open_cache
-from ai_stack.database import Database, changes, open_database
+from ai_stack.database import Database, changes, inferences, open_database
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
 from ai_stack.embedders import open_embedder
@@ -188,7 +189,7 @@ def _inference(settings: Settings, doors: _Doors) -> Inference:
         Fleet(doors.engines, settings.default_model),
         Router(settings.inference_queue),
         Answers(doors.cache, settings.inference_cache_ttl_s),
-        Journal(doors.database, read_prices(settings.inference_prices)),
+        Journal(partial(inferences.write, doors.database), read_prices(settings.inference_prices)),
         settings.inference_timeout_s,
     )
 

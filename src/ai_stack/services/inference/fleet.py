@@ -83,6 +83,7 @@ class Fleet:
         self._pools: dict[tuple[str, Operation], Pool] = {}
         self._names: dict[str, str] = {}
         self._looked_at = float("-inf")
+        self._looking = asyncio.Lock()
 
     async def keep_looking(self) -> None:
         """Ask all engines what they serve, again and again, without end."""
@@ -92,8 +93,8 @@ class Fleet:
 
     async def look(self) -> None:
         """Ask all engines once; one that does not answer keeps what it had, and is shunned."""
-        self._looked_at = asyncio.get_running_loop().time()
         await asyncio.gather(*map(self._ask, self.members))
+        self._looked_at = asyncio.get_running_loop().time()
 
     async def _ask(self, member: Member) -> None:
         before = member.models
@@ -151,8 +152,9 @@ class Fleet:
 
     async def _after_look(self, name: str | None, operation: Operation) -> Pool:
         """As `_pool`, asking the engines first: the model may have come since."""
-        if asyncio.get_running_loop().time() - self._looked_at > ANEW_S:
-            await self.look()
+        async with self._looking:  # one look serves all who wait for it
+            if asyncio.get_running_loop().time() - self._looked_at > ANEW_S:
+                await self.look()
         found = self._pool(name, operation)
         if found is not None:
             return found
@@ -165,7 +167,11 @@ class Fleet:
                 "No model is served yet: `ai-stack models pull NAME` brings one, and "
                 "LLAMA_CPP_DEFAULT_MODEL names the one to begin with."
             )
-        raise ModelNotFound(f"The model {(name or '')[:200]!r} is not served here.")
+        if not (name or self._default):
+            raise ModelNotFound(f"No model that is served here does {operation}.")
+        raise ModelNotFound(
+            f"The model {(name or self._default or '')[:200]!r} is not served here."
+        )
 
     def _is_ill(self) -> bool:
         return any(member.failures for member in self.members)

@@ -7,24 +7,25 @@ and counted; no request ever waits for its row.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ai_stack.database import Database, inferences
 from ai_stack.errors import AIStackError
 from ai_stack.models.inference import InferenceRecord
 from ai_stack.services.inference.prices import Price
 
 LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 1_000, 0.5, 2.0
 
+Write = Callable[[Sequence[InferenceRecord]], Awaitable[None]]
+
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Journal:
-    """Takes records at any time; `keep_writing` empties it."""
+    """Takes records at any time; `keep_writing` hands them to `write`, and empties it."""
 
-    database: Database
+    write: Write
     prices: Mapping[str, Price] = field(default_factory=dict)
     dropped: int = 0
     _rows: deque[InferenceRecord] = field(default_factory=deque)
@@ -57,6 +58,6 @@ class Journal:
         """Write all that waits; rows stay when the database cannot take them."""
         while self._rows:
             batch = [self._rows[n] for n in range(min(BATCH, len(self._rows)))]
-            await inferences.write(self.database, batch)
+            await self.write(batch)
             for _ in batch:
                 self._rows.popleft()

@@ -1,0 +1,409 @@
+"""Inference over engines in memory: shared, routed, relayed, kept, logged."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from ai_stack.caches.memory import MemoryCache
+from ai_stack.engines.memory import MemoryEngine, Turn
+from ai_stack.errors import (
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    EngineBroken,
+    EngineFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    ModelNotFound,
+    TooBusy,
+)
+from ai_stack.models.departure import Departure
+from ai_stack.models.inference import (
+    PLAIN,
+    CachePolicy,
+    InferenceRecord,
+    Options,
+    ServedModel,
+)
+from ai_stack.models.principals import Principal
+from ai_stack.services.inference import Inference, journal, relay
+from ai_stack.services.inference.answers import Answers
+from ai_stack.services.inference.fleet import Fleet
+from ai_stack.services.inference.journal import Journal
+from ai_stack.services.inference.prices import Price
+from ai_stack.services.inference.routing import Router
+
+ME = Principal()
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}]}
+COLD = {**HELLO, "temperature": 0}
+DONE = b"data: [DONE]\n\n"
+
+
+class Rig:
+    """An Inference over engines, and what it logs."""
+
+    def __init__(self, *engines: MemoryEngine, queue: int = 8, timeout_s: float = 5) -> None:
+        self.logged: list[InferenceRecord] = []
+        self.cache = MemoryCache()
+        self.inference = Inference(
+            Fleet(engines),
+            Router(queue),
+            Answers(self.cache, 3600),
+            Journal(self._write, {"memory": Price(1.0, 2.0)}),
+            timeout_s,
+        )
+
+    async def _write(self, records: Sequence[InferenceRecord]) -> None:
+        self.logged.extend(records)
+
+    async def ask(self, body: Mapping[str, Any] = HELLO, options: Options = PLAIN) -> Any:
+        return await self.inference.complete("chat", body, ME, options)
+
+    async def stream(self, body: Mapping[str, Any] = HELLO, options: Options = PLAIN) -> bytes:
+        answer = await self.inference.open("chat", {**body, "stream": True}, ME, options)
+        try:
+            return b"".join([data async for data in answer])
+        finally:
+            await answer.aclose()
+
+    async def records(self) -> list[InferenceRecord]:
+        await self.inference.journal.flush()
+        return self.logged
+
+
+def engine(*script: Turn, slots: int = 4, name: str = "one") -> MemoryEngine:
+    served = (ServedModel("memory", 4096, slots),)
+    return MemoryEngine(name=name, served=served, script=list(script))
+
+
+def text(answer: Any) -> str:
+    return str(answer["choices"][0]["message"]["content"])
+
+
+async def test_equal_requests_at_once_share_one_answer() -> None:
+    one = engine(Turn(delay_s=0.05))
+    rig = Rig(one)
+    found = await asyncio.gather(*(rig.ask(COLD) for _ in range(10)), rig.ask(HELLO))
+    assert [text(answer) for answer in found] == ["hello there"] * 11
+    assert len(one.calls) == 2
+    assert sum(record.cached for record in await rig.records()) == 9
+
+
+async def test_equal_streams_at_once_share_one_answer_byte_for_byte() -> None:
+    one = engine(Turn(text="a b c d e f", pause_s=0.01))
+    rig = Rig(one)
+
+    async def later(pause_s: float) -> bytes:
+        await asyncio.sleep(pause_s)
+        return await rig.stream(COLD)
+
+    found = await asyncio.gather(*(later(n * 0.01) for n in range(5)))
+    assert len(one.calls) == 1
+    assert len(set(found)) == 1
+    assert found[0].endswith(DONE)
+    assert await rig.stream(COLD) == found[0]
+    assert len(one.calls) == 1
+
+
+async def test_others_keep_an_answer_going_when_its_first_reader_leaves() -> None:
+    one = engine(Turn(text="a b c d", pause_s=0.02))
+    rig, departure = Rig(one), Departure()
+    first = asyncio.create_task(rig.stream(COLD, Options(departure=departure)))
+    await asyncio.sleep(0.03)
+    second = asyncio.create_task(rig.stream(COLD))
+    await asyncio.sleep(0.01)
+    departure.happen()
+    assert (await second).endswith(DONE)
+    await first
+    assert one.abandoned == 0
+
+
+async def test_the_engine_stops_when_the_last_reader_leaves() -> None:
+    one = engine(Turn(text="a b c d", pause_s=0.02))
+    rig, departures = Rig(one), [Departure(), Departure()]
+    tasks = [asyncio.create_task(rig.stream(COLD, Options(departure=d))) for d in departures]
+    await asyncio.sleep(0.03)
+    departures[0].happen()
+    await asyncio.sleep(0.01)
+    assert one.working == 1
+    departures[1].happen()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (one.working, one.abandoned) == (0, 1)
+    assert [r.outcome for r in await rig.records()].count("cancelled") == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_client_that_leaves_before_the_first_byte_ends_the_work(streamed: bool) -> None:
+    one = engine(Turn(delay_s=5))
+    rig, departure = Rig(one), Departure()
+    ask = rig.stream if streamed else rig.ask
+    task = asyncio.create_task(ask(HELLO, Options(departure=departure)))
+    await asyncio.sleep(0.02)
+    departure.happen()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert one.working == 0
+    assert rig.inference.fleet.members[0].outstanding == 0
+
+
+async def test_another_engine_answers_when_one_fails_before_its_first_byte() -> None:
+    failures = [Turn(error=EngineUnavailable()), Turn(error=EngineFailed()), Turn(breaks_after=0)]
+    calls = 0
+    for turn in failures:
+        for ill in (0, 1):
+            engines = [engine(name="one"), engine(name="two")]
+            engines[ill].script = [turn]
+            rig = Rig(*engines)
+            assert text(await rig.ask()) == "hello there"
+            assert (await rig.stream()).endswith(DONE)
+            calls += sum(len(one.calls) for one in engines)
+    assert calls == 2 * 6 + 3
+
+
+async def test_nothing_is_asked_again_after_the_first_byte() -> None:
+    one, two = engine(Turn(breaks_after=2), name="one"), engine(Turn(breaks_after=2), name="two")
+    rig = Rig(one, two)
+    with pytest.raises(EngineBroken):
+        await rig.stream(COLD)
+    assert len(one.calls) + len(two.calls) == 1
+    assert [r.outcome for r in await rig.records()] == ["broken"]
+    assert (await rig.stream(COLD)) != b""
+
+
+async def test_a_request_is_refused_once_and_asked_nowhere_else() -> None:
+    one, two = engine(Turn(error=InvalidRequest("no")), name="one"), engine(name="two")
+    two.script = [Turn(error=InvalidRequest("no"))]
+    rig = Rig(one, two)
+    with pytest.raises(InvalidRequest):
+        await rig.ask()
+    assert len(one.calls) + len(two.calls) == 1
+
+
+async def test_an_engine_that_keeps_failing_is_left_alone_for_a_while() -> None:
+    one = engine()
+    rig = Rig(one)
+    await rig.ask()
+    one.failure = EngineUnavailable()
+    for _ in range(3):
+        with pytest.raises(EngineUnavailable):
+            await rig.ask()
+    one.failure, asked = None, len(one.calls)
+    with pytest.raises(EngineUnavailable):
+        await rig.ask()
+    assert len(one.calls) == asked
+    await rig.inference.fleet.look()
+    assert text(await rig.ask()) == "hello there"
+
+
+async def test_what_finds_no_room_waits_and_interactive_requests_go_first() -> None:
+    one = engine(slots=1)
+    one.script = [Turn(delay_s=0.05), Turn(), Turn(), Turn()]
+    rig, ended = Rig(one, queue=3), []
+
+    async def ask(name: str, options: Options) -> None:
+        await rig.ask({**HELLO, "user": name}, options)
+        ended.append(name)
+
+    tasks = [asyncio.create_task(ask("first", Options()))]
+    await asyncio.sleep(0.01)
+    batch = Options(priority="batch")
+    for name, options in (("batch", batch), ("batch-two", batch), ("person", Options())):
+        tasks.append(asyncio.create_task(ask(name, options)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    with pytest.raises(TooBusy):
+        await rig.ask()
+    await asyncio.gather(*tasks)
+    assert ended == ["first", "person", "batch", "batch-two"]
+    assert rig.inference.router.waiting == 0
+
+
+async def test_one_who_leaves_the_queue_takes_no_engine_with_him() -> None:
+    one = engine(Turn(delay_s=0.05), slots=1)
+    rig, departure = Rig(one), Departure()
+    first = asyncio.create_task(rig.ask())
+    await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(rig.ask(HELLO, Options(departure=departure)))
+    await asyncio.sleep(0.01)
+    departure.happen()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await first
+    assert rig.inference.fleet.members[0].outstanding == 0
+    assert text(await rig.ask()) == "hello there"
+
+
+async def test_requests_with_one_beginning_go_to_one_engine() -> None:
+    engines = [engine(name=name, slots=64) for name in ("a", "b", "c")]
+    rig = Rig(*engines)
+    long = [{"role": "system", "content": f"{n} " * 2000} for n in range(6)]
+    for turn in range(4):
+        for system in long:
+            await rig.ask({"messages": [system, {"role": "user", "content": f"turn {turn}"}]})
+    asked = [
+        {call.body["messages"][0]["content"][:2] for call in one.calls}  # type: ignore[index]
+        for one in engines
+    ]
+    assert sum(map(len, asked)) == 6
+    assert all(asked)
+
+
+async def test_a_busy_engine_hands_over_to_the_next() -> None:
+    engines = [engine(name=name, slots=64) for name in ("a", "b")]
+    for one in engines:
+        one.script = [Turn(delay_s=0.05)] * 20
+    rig = Rig(*engines)
+    system = {"role": "system", "content": "x " * 2000}
+    users = [{"role": "user", "content": str(n)} for n in range(12)]
+    await asyncio.gather(*(rig.ask({"messages": [system, user]}) for user in users))
+    assert min(len(one.calls) for one in engines) >= 4
+
+
+async def test_only_what_would_come_out_the_same_again_is_kept() -> None:
+    one = engine()
+    rig = Rig(one)
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    bodies = [HELLO, COLD, {**HELLO, "seed": 1}, {**COLD, "tools": [tool]}]
+    asked = []
+    for body in bodies:
+        before = len(one.calls)
+        await rig.ask(body)
+        await rig.ask(body)
+        asked.append(len(one.calls) - before)
+    assert asked == [2, 1, 1, 2]
+
+
+async def test_the_client_says_what_the_cache_may_do() -> None:
+    one = engine()
+    rig = Rig(one)
+    asked_for = Options(CachePolicy(asked=True, longest_s=60))
+    await rig.ask(HELLO, asked_for)
+    await rig.ask(HELLO, asked_for)
+    assert len(one.calls) == 1
+    await rig.ask(COLD, Options(CachePolicy(reads=False, stores=False)))
+    await rig.ask(COLD)
+    assert len(one.calls) == 3
+    await rig.ask(COLD, Options(CachePolicy(reads=False)))
+    assert len(one.calls) == 4
+    with pytest.raises(DeadlineExceeded):
+        await rig.ask({**COLD, "seed": 9}, Options(CachePolicy(only=True)))
+
+
+async def test_projects_do_not_share_answers() -> None:
+    one = engine()
+    rig = Rig(one)
+    other = Principal(UUID(int=7))
+    for principal in (ME, other, ME, other):
+        await rig.inference.complete("chat", COLD, principal)
+    assert len(one.calls) == 2
+
+
+async def test_other_weights_under_one_name_have_answers_of_their_own() -> None:
+    one = engine()
+    rig = Rig(one)
+    await rig.ask(COLD)
+    one.served = (ServedModel("memory", 4096, 4, revision="2"),)
+    await rig.inference.fleet.look()
+    await rig.ask(COLD)
+    assert len(one.calls) == 2
+
+
+async def test_an_answer_that_breaks_off_is_not_kept() -> None:
+    one = engine(Turn(breaks_after=1))
+    rig = Rig(one)
+    with pytest.raises(EngineBroken):
+        await rig.stream(COLD)
+    assert (await rig.stream(COLD)).endswith(DONE)
+    assert len(one.calls) == 2
+
+
+async def test_a_late_answer_ends_with_its_deadline() -> None:
+    one = engine(Turn(delay_s=5), Turn(text="a b c", pause_s=0.2))
+    rig = Rig(one, timeout_s=0.1)
+    with pytest.raises(DeadlineExceeded):
+        await rig.ask()
+    with pytest.raises(DeadlineExceeded):
+        await rig.stream()
+    assert [r.outcome for r in await rig.records()] == ["late", "late"]
+    assert one.working == 0
+    await asyncio.sleep(0.2)
+
+
+async def test_a_slow_follower_bounds_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "CAP", 2000)
+    one = engine(Turn(text="word " * 100))
+    rig = Rig(one)
+    first = await rig.inference.open("chat", {**COLD, "stream": True}, ME)
+    second = await rig.inference.open("chat", {**COLD, "stream": True}, ME)
+    both = await asyncio.gather(*(_slowly(a, pause) for a, pause in ((first, 0), (second, 0.001))))
+    assert both[0] == both[1]
+    assert both[0].endswith(DONE)
+    assert len(one.calls) == 1
+    await rig.stream(COLD)
+    assert len(one.calls) == 2
+
+
+async def _slowly(answer: Any, pause_s: float) -> bytes:
+    parts = []
+    async for data in answer:
+        parts.append(data)
+        await asyncio.sleep(pause_s)
+    await answer.aclose()
+    return b"".join(parts)
+
+
+async def test_a_model_is_found_by_what_people_call_it() -> None:
+    one = MemoryEngine(served=(ServedModel("qwen2.5-coder-7b-instruct"),))
+    pool = Rig(one).inference.fleet.pool
+    for name in (None, "qwen2.5-coder-7b-instruct", "Qwen/Qwen2.5-Coder-7B-Instruct-GGUF"):
+        assert (await pool(name, "chat")).model.id == "qwen2.5-coder-7b-instruct"
+    with pytest.raises(ModelNotFound):
+        await pool("llama", "chat")
+    with pytest.raises(ModelNotFound):
+        await pool(None, "embedding")
+    with pytest.raises(InvalidRequest):
+        await pool("qwen2.5-coder-7b-instruct", "embedding")
+
+
+async def test_an_engine_that_comes_later_is_noticed() -> None:
+    one = engine()
+    one.served = ()
+    rig = Rig(one)
+    with pytest.raises(ModelNotFound):
+        await rig.ask()
+    one.served = (ServedModel("memory"),)
+    await asyncio.sleep(0.6)
+    assert text(await rig.ask()) == "hello there"
+
+
+async def test_usage_is_asked_for_and_shown_to_those_who_want_it() -> None:
+    one = engine()
+    rig = Rig(one)
+    assert b'"usage"' not in await rig.stream()
+    shown = await rig.stream({**HELLO, "stream_options": {"include_usage": True}})
+    chunks = [orjson.loads(e[6:]) for e in shown.split(b"\n\n")[:-2]]
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == 2
+    assert [r.usage.completion for r in await rig.records() if r.usage] == [2, 2]
+    assert [r.cost for r in await rig.records()] == [7e-6, 7e-6]
+
+
+async def test_a_log_that_cannot_be_written_is_bounded_and_loses_nothing_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal, "LONGEST", 5)
+    rig = Rig(engine())
+    down = Journal(_fail)
+    rig.inference.journal = down
+    for _ in range(8):
+        await rig.ask()
+    with pytest.raises(DatabaseUnavailable):
+        await down.flush()
+    assert (down.waiting, down.dropped) == (5, 3)
+
+
+async def _fail(records: Sequence[InferenceRecord]) -> None:
+    raise DatabaseUnavailable
