@@ -24,7 +24,13 @@ from ai_stack.errors import (
 )
 from ai_stack.settings import load_settings
 from ai_stack.supervisor import llama_cpp
+from ai_stack.supervisor.account import Account
+from ai_stack.supervisor.child import Launcher
 from ai_stack.supervisor.llama_cpp import Load, Program
+from ai_stack.supervisor.machine import Free, Machine
+from ai_stack.supervisor.occupancy import Occupancy
+from ai_stack.supervisor.ports import Ports
+from ai_stack.weights.shelf import Shelf
 from hosts import ask, host, said, shelf_in
 from hub import FakeHub
 from stacks import alive, free_port, part, stack
@@ -132,6 +138,33 @@ async def test_what_does_not_fit_is_refused_with_figures_before_it_loads(data: P
         assert row["state"] == "failed"
         assert row["estimate_bytes"] > 100 << 30
         assert not running.children()
+
+
+class SmallMachine(Machine):
+    """Room for one tiny model and a half."""
+
+    async def free(self, device: str) -> Free:
+        return Free(110 << 20)
+
+
+async def test_the_idlest_makes_room_for_the_memory_of_another(data: Path):
+    settings = load_settings({"HOME": str(data), "AI_STACK_LLAMA_CPP_PORT": str(free_port())})
+    account = Account(os.getuid(), os.getgid(), "", "")
+    launcher = Launcher(account, data, llama_cpp.environment(data))
+    occupancy = Occupancy(
+        settings,
+        launcher,
+        SmallMachine(settings, launcher),
+        Ports(settings.llama_cpp_port, data / "ports", keep=False),
+        crashed=lambda _: None,
+    )
+    one, two = Shelf(data / "llama-cpp-models").all()
+    try:
+        await occupancy.serve(one)
+        await occupancy.serve(two)
+        assert [*occupancy.residents] == ["two"]
+    finally:
+        await occupancy.stop_all()
 
 
 async def test_idle_models_are_unloaded_and_use_past_the_gateway_counts(data: Path):

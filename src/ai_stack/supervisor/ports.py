@@ -86,9 +86,9 @@ def _read(file: Path) -> dict[int, tuple[str, float]]:
     """What a host before this one remembered; it may have served until just now."""
     try:
         seen = json.loads(file.read_text())
-    except (OSError, ValueError):
+        return {int(port): (str(model), time.time()) for port, (model, _) in seen.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return {int(port): (str(model), time.time()) for port, (model, _) in seen.items()}
 
 
 def is_free(port: int) -> bool:

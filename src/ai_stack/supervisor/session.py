@@ -1,6 +1,7 @@
 """One run of the stack on its data folder, from the checks before anything is started."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from ai_stack.settings import SUPERVISED, Settings, environment_of, plain_environment
 from ai_stack.supervisor import Line, Part, folder, parts
@@ -29,7 +30,7 @@ async def run(
         folder.check_layout(data)
         folder.check_space(data)
         folder.check_port(settings.host, settings.port)
-        account = find_account(settings.run_as, needed_paths(data))
+        account = find_account(settings.run_as, needed_paths(data, *_models_elsewhere(settings)))
         folder.make_runtime(settings.runtime, account)
         folder.fill(data, account)
         described = describe(settings, account, environment_of(settings))
@@ -37,6 +38,12 @@ async def run(
         attend(supervisor)
         await supervisor.run()
         return supervisor.again
+
+
+def _models_elsewhere(settings: Settings) -> list[Path]:
+    """The file that llama.cpp is to serve, where it is named by its path."""
+    named = Path(settings.llama_cpp_default_model or "").expanduser()
+    return [named] if named.is_file() else []
 
 
 def _build(settings: Settings, account: Account, say: Line, described: list[Part]) -> Supervisor:
