@@ -27,11 +27,13 @@ from ai_stack.services.index import Index
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.inference import Inference
 from ai_stack.services.inference.answers import Answers
+from ai_stack.services.inference.dialect_calls import Messages, Responses
 from ai_stack.services.inference.embeddings import Embeddings
 from ai_stack.services.inference.fleet import Fleet
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import read_prices
 from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.stored import StoredResponses
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.retention import Retention
@@ -64,6 +66,8 @@ class Stack:
     maintenance: Maintenance
     inference: Inference
     text_embeddings: Embeddings
+    responses: Responses
+    messages: Messages
     health: HealthChecks
 
 
@@ -160,6 +164,8 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         maintenance=maintenance,
         inference=inference,
         text_embeddings=Embeddings(inference, models),
+        responses=Responses(inference, StoredResponses(database)),
+        messages=Messages(inference),
         health=HealthChecks(_probes(doors, inference)),
     )
 

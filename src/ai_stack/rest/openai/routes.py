@@ -1,15 +1,18 @@
 """Which paths there are under /v1, and what each does."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp
 
 from ai_stack.models.inference import Operation
-from ai_stack.rest.openai import models
+from ai_stack.rest.openai import errors, stored
+from ai_stack.rest.openai import models as listing
 from ai_stack.rest.openai.endpoint import Delegated, Endpoint, Request, direct
+from ai_stack.services.inference import messages, responses
 from ai_stack.services.inference.reading import Answer
-from ai_stack.services.inference.requests import FIELDS, REQUIRED
+from ai_stack.services.inference.requests import FIELDS, REQUIRED, Field
 
 PREFIX = "/v1"
 
@@ -25,13 +28,22 @@ class Path:
 
 
 def _schema(operation: Operation) -> dict[str, object]:
-    fields = FIELDS[operation]
+    return _form(FIELDS[operation], REQUIRED[operation])
+
+
+def _form(fields: Mapping[str, Field], required: Sequence[str]) -> dict[str, object]:
     return {
         "type": "object",
-        "required": list(REQUIRED[operation]),
+        "required": list(required),
         "properties": {name: {"description": field.form} for name, field in fields.items()},
         "additionalProperties": False,
     }
+
+
+async def _chat(request: Request) -> Answer:
+    """Chat; a body in the form of the Responses API, as some clients send it, is taken too."""
+    body = responses.as_chat(request.body) if responses.looks_like(request.body) else request.body
+    return await request.stack.inference.open("chat", body, request.caller, request.options)
 
 
 async def _embeddings(request: Request) -> Answer:
@@ -39,13 +51,33 @@ async def _embeddings(request: Request) -> Answer:
     return await embeddings.open(request.body, request.caller, request.options)
 
 
+async def _responses(request: Request) -> Answer:
+    return await request.stack.responses.open(request.body, request.caller, request.options)
+
+
+async def _messages(request: Request) -> Answer:
+    return await request.stack.messages.open(request.body, request.caller, request.options)
+
+
 PATHS = (
     Path(
-        "/chat/completions", direct("chat"), "The next message of a conversation.", _schema("chat")
+        "/chat/completions", Endpoint(_chat), "The next message of a conversation.", _schema("chat")
     ),
     Path("/completions", direct("completion"), "How a text goes on.", _schema("completion")),
     Path("/embeddings", Endpoint(_embeddings), "The vectors of texts.", _schema("embedding")),
     Path("/rerank", direct("rerank"), "Texts in the order of a query.", _schema("rerank")),
+    Path(
+        "/responses",
+        Endpoint(_responses),
+        "A response, stored unless `store` is false, that others can follow.",
+        _form(responses.FIELDS, ("input",)),
+    ),
+    Path(
+        "/messages",
+        Endpoint(_messages, errors.anthropic_error),
+        "The next message of a conversation, in Anthropic's form.",
+        _form(messages.FIELDS, ("max_tokens", "messages")),
+    ),
 )
 
 # Served before FastAPI, which describes them below.
@@ -55,7 +87,8 @@ HOT: dict[str, ASGIApp] = {PREFIX + path.path: path.endpoint for path in PATHS}
 def create_router() -> APIRouter:
     """The routes of /v1."""
     router = APIRouter()
-    router.include_router(models.router)
+    router.include_router(listing.router)
+    router.include_router(stored.router)
     for path in PATHS:
         _describe(router, path)
     return router

@@ -5,7 +5,7 @@ answer; an engine is chosen and asked, and what it says is relayed to whoever st
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -124,7 +124,7 @@ class Inference:
         body: Mapping[str, Any],
         principal: Principal,
         options: Options = PLAIN,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of a streamed answer, the last with its usage; raises as `open` does."""
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
         answer = await self.open(operation, asked, principal, options)
@@ -134,8 +134,10 @@ class Inference:
         finally:
             await answer.aclose()
 
-    async def tokens(self, model: str | None, subject: str | list[Any]) -> tuple[str, Tokens]:
-        """The model's id, and the tokens of a text or of messages by its template."""
+    async def tokens(
+        self, model: str | None, subject: str | list[Any] | Mapping[str, Any]
+    ) -> tuple[str, Tokens]:
+        """The model's id, and the tokens of a text, of messages or of a chat request."""
         pool = await self.fleet.pool(model, "chat")
         engine = pool.members[0].engine
         return pool.model.id, await engine.tokens(pool.model.id, subject)

@@ -133,7 +133,7 @@ class MessageStream:
         if choice.get("stop_reason") in self._stops:  # vLLM tells which one it was
             self._stop = choice["stop_reason"]
 
-    def finish(self) -> Iterator[Event]:
+    def finish(self, completed_at: float | None = None) -> Iterator[Event]:
         """The events of the end. A stream that told no reason to end has failed."""
         yield from self.start()
         if self._ended:
