@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SHA1 = re.compile("[0-9a-f]{40}")
-_PART = 1 << 20
 _PAGES = 100
 
 log = logging.getLogger("ai_stack.hub")
@@ -158,7 +157,7 @@ class Hub:
                 raise httpx.RemoteProtocolError(f"status {answer.status_code}")
             resumed = answer.headers.get("content-range", "").startswith(f"bytes {have}-")
             with part.open("ab" if have and resumed else "wb") as opened:
-                for block in answer.iter_bytes(_PART):
+                for block in answer.iter_bytes():
                     opened.write(block)
                     if opened.tell() > remote.size_bytes:
                         break
@@ -181,8 +180,10 @@ def sha256_of(file: Path) -> str:
 def _check(answer: httpx.Response, url: str) -> None:
     """Refuse what no repetition would mend; httpx's error for what it may."""
     if answer.status_code in (401, 403):
-        raise StackError(
-            f"The hub does not show {_repository(url)} to this token: see HUGGING_FACE_HUB_TOKEN."
+        raise Forbidden(
+            f"The hub does not show {_repository(url)}: either there is none of this name, or set "
+            "HUGGING_FACE_HUB_TOKEN to a token that may see it, and accept the model's terms on "
+            "its page where it has some."
         )
     if answer.status_code >= 400 and answer.status_code != 404:
         raise httpx.RemoteProtocolError(f"status {answer.status_code}")

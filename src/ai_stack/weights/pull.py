@@ -190,9 +190,13 @@ class _Delivery:
     def _counted(self, folder: Path, before: int, total: int) -> Callable[[str, int, int], None]:
         """Progress of one file as progress of all of them."""
 
+        unowned = True
+
         def told(file: str, done: int, _: int) -> None:
-            for part in folder.glob(f"{file}.*.part"):
+            nonlocal unowned
+            for part in folder.glob(f"{file}.*.part") if unowned else ():
                 self.give(part)
+            unowned = False
             self.progress(Step("downloading", "", file, before + done, total))
 
         return told
