@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
-from ai_stack.errors import SettingsError, StackError, StorageFull, Unavailable
+from ai_stack.errors import Forbidden, SettingsError, StackError, StorageFull, Unavailable
 from ai_stack.settings import Settings
 
 Progress = Callable[[str, int, int], None]

@@ -29,6 +29,7 @@ from ai_stack.errors import (
     Unsupported,
 )
 from ai_stack.hub import Hub
+from ai_stack.supervisor.account import find_account
 from ai_stack.weights import fit
 from ai_stack.weights import pull as pulling
 from ai_stack.weights.lock import held
@@ -358,6 +359,10 @@ def test_the_verbs_without_a_stack(files: dict[str, bytes], tmp_path: Path) -> N
     assert f"{NAME} is here" in out
     assert "fits" in out
     assert NAME in ran("list", data=tmp_path)[1]
+    folder = tmp_path / "llama-cpp-models"
+    assert {p.stat().st_uid for p in (folder, *folder.rglob("*"))} == {
+        find_account("nobody", ()).uid
+    }
     shown = json.loads(ran("show", "qwen", "--json", data=tmp_path, LLAMA_CPP_CTX_SIZE="999")[1])
     assert (shown["fit"]["context"], shown["fit"]["fits"]) == (999, True)
     assert "4096 tokens" in ran("show", "qwen", data=tmp_path)[1]
