@@ -15,6 +15,7 @@ from ai_stack.hub import open_hub
 from ai_stack.settings import Settings, load_settings
 from ai_stack.supervisor.account import find_account
 from ai_stack.weights import fit
+from ai_stack.weights.gguf import Facts
 from ai_stack.weights.names import resolve
 from ai_stack.weights.pull import adopt, pull
 from ai_stack.weights.shelf import FOLDER, Model, Shelf, Unfinished, is_path
@@ -71,7 +72,7 @@ def pull_model(
     if as_json:
         print_json(_described(model, {}))
     else:
-        say(f"{model.id} is here, {_gib(model.size_bytes)}. {_fits(settings, model)}")
+        say(f"{model.id} is here, {_size(model.size_bytes)}. {_fits(settings, model)}")
 
 
 @app.command()
@@ -121,7 +122,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"id": model.id if model else discarded[0].names[0], "freed_bytes": freed})
     else:
-        say(f"{name} is removed; {_gib(freed)} are free again.")
+        say(f"{name} is removed; {_size(freed)} are free again.")
 
 
 def _shelf(settings: Settings) -> Shelf:
@@ -223,28 +224,28 @@ def _fits(settings: Settings, model: Model) -> str:
     found = _fit(settings, model)
     word = "fits" if found["fits"] else "does not fit"
     return (
-        f"It needs {_gib(found['total_bytes'])} of memory for {found['slots']} × "
-        f"{found['context']} tokens and {word} the {_gib(found['available_bytes'])} that are free."
+        f"It needs {_size(found['total_bytes'])} of memory for {found['slots']} × "
+        f"{found['context']} tokens and {word} the {_size(found['available_bytes'])} that are free."
     )
 
 
 def _lines(settings: Settings, model: Model, state: str) -> list[tuple[str, str]]:
     facts, found = model.facts, _fit(settings, model)
     weighed = ("weights", "cache", "overhead")
-    memory = ", ".join(f"{_gib(found[f'{name}_bytes'])} {name}" for name in weighed)
+    memory = ", ".join(f"{_size(found[f'{name}_bytes'])} {name}" for name in weighed)
     return [
         ("id", model.id),
         ("state", state),
         ("serves", model.kind),
         (
             "architecture",
-            f"{model.architecture}, {facts.layers} layers, {_count(facts.parameters)}",
+            f"{model.architecture}, {facts.layers} layers{_count(facts.parameters)}",
         ),
         ("quantization", model.quantization),
         ("context", f"{model.context_length} tokens; {found['context']} at the present settings"),
         ("chat", "has a template" if facts.chat_template else "has no template"),
         ("images", "yes" if model.projector else "no"),
-        ("size", _gib(model.size_bytes)),
+        ("size", _size(model.size_bytes)),
         ("memory", memory),
         ("", _fits(settings, model)),
         ("from", model.repository or "a local file"),
@@ -254,16 +255,21 @@ def _lines(settings: Settings, model: Model, state: str) -> list[tuple[str, str]
 
 def _row(model: Model, state: str) -> str:
     facts = (
-        f"{_gib(model.size_bytes):>10}",
+        f"{_size(model.size_bytes):>10}",
         f"{model.quantization:8}",
         f"{model.context_length:>8}",
     )
     return f"{model.id:40}  {'  '.join(facts)}  {state}".rstrip()
 
 
-def _count(parameters: int) -> str:
-    return f", {parameters / 1e9:.2f} billion weights" if parameters else ""
+def _count(facts: Facts) -> str:
+    """How many weights; the first part of a split model knows its own only."""
+    if facts.parts > 1 or not facts.parameters:
+        return ""
+    return f", {facts.parameters / 1e9:.2g} billion weights"
 
 
-def _gib(size_bytes: int) -> str:
+def _size(size_bytes: int) -> str:
+    if size_bytes < 1 << 30:
+        return f"{size_bytes / (1 << 20):.1f} MiB"
     return f"{size_bytes / (1 << 30):.2f} GiB"

@@ -39,7 +39,7 @@ class _Lines:
         if step.stage == "downloading" and self._due(step):
             self._told_at, self._had = time.monotonic(), step.done_bytes
             percent = 100 * step.done_bytes // max(1, step.size_bytes)
-            sizes = f"{step.done_bytes >> 20} of {step.size_bytes >> 20} MiB"
+            sizes = f"{step.done_bytes / (1 << 20):.1f} of {step.size_bytes / (1 << 20):.1f} MiB"
             _line(f"{percent:3} %  {sizes}  {step.file}")
 
     def _due(self, step: Step) -> bool:
