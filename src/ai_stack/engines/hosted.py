@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ai_stack.channel import Channel
-from ai_stack.engines.http import Answer, Origin
+from ai_stack.engines import Reply
+from ai_stack.engines.http import Origin
 from ai_stack.engines.listing import number, operations
 from ai_stack.engines.llama_cpp import LlamaCppEngine
 from ai_stack.engines.wire import Wire, strange
@@ -70,7 +71,7 @@ class HostedEngine:
             operations=own.operations,
         )
 
-    async def send(self, call: Call) -> Answer:
+    async def send(self, call: Call) -> Reply:
         server, fresh = await self._serving(call.model)
         try:
             return await server.send(call)

@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 
-from ai_stack.engines.http import Answer, Origin
+from ai_stack.engines import Reply
+from ai_stack.engines.assembly import assembled, streamed
+from ai_stack.engines.http import Origin
 from ai_stack.engines.infill import Infill
 from ai_stack.engines.listing import entries, number, served
 from ai_stack.engines.openai import PATHS
@@ -68,13 +70,18 @@ class LlamaCppEngine:
                 return frozenset({operation})
         return GENERATION
 
-    async def send(self, call: Call) -> Answer:
-        encoded = call.encoded
-        if call.operation == "completion" and call.body.get("suffix"):
-            encoded = orjson.dumps(await self._filled(call.body))
-        return await self._wire.open("/v1" + PATHS[call.operation], encoded)
+    async def send(self, call: Call) -> Reply:
+        path, body = "/v1" + PATHS[call.operation], call.body
+        if call.operation not in GENERATION:
+            return await self._wire.open(path, call.encoded)
+        if call.operation == "completion" and body.get("suffix"):
+            body = await self._filled(body)
+        if not call.streamed and not body.get("logprobs"):
+            return await assembled(await self._wire.open(path, orjson.dumps(streamed(body))))
+        encoded = call.encoded if body is call.body else orjson.dumps(body)
+        return await self._wire.open(path, encoded)
 
-    async def _filled(self, body: Body) -> dict[str, object]:
+    async def _filled(self, body: Body) -> Body:
         model = str(body["model"])
         infill = self._infills.get(model)
         if infill is None:
