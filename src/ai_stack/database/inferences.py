@@ -36,7 +36,7 @@ def _entry(record: InferenceRecord) -> dict[str, object]:
     used = record.usage
     return {
         "id": record.id,
-        "ts": record.at,
+        "at": record.at,
         "project_id": record.project_id,
         "principal": record.principal,
         "model": record.model.replace("\0", ""),
@@ -48,7 +48,7 @@ def _entry(record: InferenceRecord) -> dict[str, object]:
         "total_ms": record.total_ms,
         "cached": record.cached,
         "cost": record.cost,
-        "detail": {"operation": record.operation, **record.detail},
+        "detail": {"operation": record.operation, **(record.detail or {})},
     }
 
 

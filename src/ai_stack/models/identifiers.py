@@ -16,6 +16,14 @@ def uuid7() -> UUID:
     return UUID(int=time_ms << 80 | 7 << 76 | fraction << 64 | 2 << 62 | dice)
 
 
+def uuid7_hex() -> str:
+    """A UUIDv7 as its 32 digits, of dice that are no secret: many times quicker to make."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    dice = 2 << 62 | random.getrandbits(62)
+    return f"{milliseconds:012x}7{fraction:03x}{dice:016x}"
+
+
 def new_hex() -> str:
     """32 random hexadecimal digits, quickly made: unlike any other, but no secret."""
     return f"{random.getrandbits(128):032x}"

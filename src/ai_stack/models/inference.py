@@ -1,8 +1,7 @@
 """What travels between the floors of inference: models that are served, calls, and their record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -66,10 +65,13 @@ class Usage:
 
 @dataclass(slots=True)
 class InferenceRecord:
-    """One row of the log of inferences; times in milliseconds, tokens as the engine told them."""
+    """One row of the log of inferences, under a UUIDv7.
 
-    id: UUID
-    at: datetime
+    `at` is in seconds of Unix time, other times in milliseconds; tokens are as the engine told.
+    """
+
+    id: str
+    at: float
     project_id: UUID
     principal: str
     operation: str
@@ -81,7 +83,7 @@ class InferenceRecord:
     total_ms: float = 0.0
     cached: bool = False
     cost: float = 0.0
-    detail: dict[str, object] = field(default_factory=dict)
+    detail: Mapping[str, object] | None = None
 
 
 Tokens: TypeAlias = Sequence[int]
@@ -102,7 +104,7 @@ class CachePolicy:
     longest_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Options:
     """How a request is to be worked on; `timeout_s` shortens the settings' own.
 

@@ -5,17 +5,17 @@ answer; an engine is chosen and asked, and what it says is relayed to whoever st
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import orjson
 
 from ai_stack.errors import AIStackError, DeadlineExceeded
-from ai_stack.models.identifiers import uuid7
+from ai_stack.models.identifiers import uuid7_hex
 from ai_stack.models.inference import (
     PLAIN,
     CachePolicy,
@@ -55,8 +55,8 @@ class Asked:
 
     def record(self) -> InferenceRecord:
         return InferenceRecord(
-            id=uuid7(),
-            at=datetime.now(UTC),
+            id=uuid7_hex(),
+            at=time.time(),
             project_id=self.principal.project_id,
             principal=self.principal.name,
             operation=self.call.operation,

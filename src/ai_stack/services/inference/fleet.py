@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 class Member:
     """One engine: what it serves, how much of its work is ours, and whether it is trusted now.
 
-    After FAILURES in a row it is left alone for a time that doubles, then one request tries it.
+    `capacity` are the requests that it works on at once. After FAILURES in a row it is left alone
+    for a time that doubles, then one request tries it.
     """
 
     engine: Engine
@@ -31,24 +33,22 @@ class Member:
     outstanding: int = 0
     failures: int = 0
     shunned_until: float = 0.0
+    capacity: int = CAPACITY
     blocks: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
-    @property
-    def capacity(self) -> int:
-        """The requests that it works on at once; those of a model that is loaded later too."""
-        return sum(model.slots or CAPACITY for model in self.models) or CAPACITY
+    def offer(self, models: Sequence[ServedModel]) -> None:
+        """It serves these now, each with slots of its own."""
+        self.models = models
+        self.capacity = sum(model.slots or CAPACITY for model in models) or CAPACITY
 
     def serves(self, model: str) -> ServedModel | None:
         return next((m for m in self.models if m.id == model), None)
 
-    def is_trusted(self, now: float) -> bool:
-        return now >= self.shunned_until
-
-    def failed(self, now: float) -> None:
+    def failed(self) -> None:
         self.failures += 1
         if self.failures >= FAILURES:
             pause = FIRST_PAUSE_S * 2.0 ** min(self.failures - FAILURES, 10)
-            self.shunned_until = now + min(pause, LONGEST_PAUSE_S)
+            self.shunned_until = time.monotonic() + min(pause, LONGEST_PAUSE_S)
 
     def succeeded(self) -> None:
         self.failures, self.shunned_until = 0, 0.0
@@ -100,11 +100,11 @@ class Fleet:
         before = member.models
         try:
             async with asyncio.timeout(PROBE_S):
-                member.models = await member.engine.models()
+                member.offer(await member.engine.models())
         except (AIStackError, TimeoutError):
-            member.failed(asyncio.get_running_loop().time())
+            member.failed()
             if member.failures >= FAILURES:
-                member.models = ()
+                member.offer(())
         else:
             member.succeeded()
         member.asked = True

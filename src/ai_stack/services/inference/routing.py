@@ -6,9 +6,9 @@ several gateways agree without a word. A busy engine hands over to the next.
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import takewhile
@@ -39,31 +39,10 @@ class Router:
     """Hands out engines. What cannot have one now waits, interactive requests before others."""
 
     longest_queue: int
+    waiting: int = 0
     _waiting: dict[Priority, deque[Waiter]] = field(
         default_factory=lambda: {"interactive": deque(), "batch": deque()}
     )
-
-    @property
-    def waiting(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
-    @asynccontextmanager
-    async def lease(
-        self,
-        pool: Pool,
-        blocks: Sequence[bytes],
-        priority: Priority,
-        tried: frozenset[Member] = frozenset(),
-    ) -> AsyncIterator[Member]:
-        """An engine of the pool that was not `tried`, for as long as the block lasts.
-
-        Raises TooBusy when too many wait already, EngineUnavailable when none is left to try.
-        """
-        member = await self.acquire(pool, blocks, priority, tried)
-        try:
-            yield member
-        finally:
-            self.release(member)
 
     async def acquire(
         self,
@@ -72,8 +51,11 @@ class Router:
         priority: Priority,
         tried: frozenset[Member] = frozenset(),
     ) -> Member:
-        """As `lease`, for callers that release it themselves."""
-        if not any(self._waiting.values()) or priority == "interactive":
+        """An engine of the pool that was not `tried`, to be given back by `release`.
+
+        Raises TooBusy when too many wait already, EngineUnavailable when none is left to try.
+        """
+        if not self.waiting or priority == "interactive":
             member = self._choice(pool, blocks, tried)
             if member is not None:
                 return self._given(member, blocks)
@@ -82,6 +64,11 @@ class Router:
     def release(self, member: Member) -> None:
         """Give an engine back, to the first who waits for it."""
         member.outstanding -= 1
+        if self.waiting:
+            self._call()
+
+    def _call(self) -> None:
+        """Give what is free to the first who can use it."""
         for queue in self._waiting.values():
             for waiter in queue:
                 chosen = self._choice(waiter.pool, waiter.blocks, waiter.tried)
@@ -95,6 +82,7 @@ class Router:
             raise TooBusy("Too many requests wait for this model already; try again shortly.")
         queue = self._waiting[priority]
         queue.append(waiter)
+        self.waiting += 1
         try:
             return await waiter.chosen
         except asyncio.CancelledError:
@@ -103,18 +91,21 @@ class Router:
             elif waiter.chosen.done() and not waiter.chosen.cancelled():
                 self.release(waiter.chosen.result())
             raise
+        finally:
+            self.waiting -= 1
 
     def _given(self, member: Member, blocks: Sequence[bytes]) -> Member:
         member.outstanding += 1
-        member.remember(blocks)
+        if blocks:
+            member.remember(blocks)
         return member
 
     def _choice(
         self, pool: Pool, blocks: Sequence[bytes], tried: frozenset[Member]
     ) -> Member | None:
         """The best engine with room, None when all are full; raises when none may be tried."""
-        now = asyncio.get_running_loop().time()
-        able = [m for m in pool.members if m not in tried and m.is_trusted(now)]
+        now = time.monotonic()
+        able = [m for m in pool.members if m not in tried and m.shunned_until <= now]
         if not able:
             raise EngineUnavailable
         if len(able) == 1:

@@ -125,7 +125,7 @@ class Work:
 
     def _blame(self, member: Member, error: AIStackError) -> None:
         if not isinstance(error, TooBusy):
-            member.failed(asyncio.get_running_loop().time())
+            member.failed()
 
     async def _ask(self, member: Member) -> bytes | None:
         self._reply = reply = await member.engine.send(self.call)
