@@ -1,12 +1,16 @@
 """Malformed tool calls: what was seen in the field is repaired, what is valid is not touched."""
 
 import json
+import socket
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ai_stack.services.inference.loose_json import loosely_read
+from ai_stack.services.inference.loose_strings import Unreadable
 from ai_stack.services.inference.repair import Repair, repaired, retried, retry_request
 from tool_calls import TODO, TOOLS, rows, tool
 
@@ -234,11 +238,26 @@ def test_bare_arguments_are_a_call_only_where_one_function_must_be_called() -> N
     assert not repaired(said('{"city": "Paris"}'), TOOLS, "required").changed
 
 
-@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/schema", "file:///etc/hostname"])
-def test_a_schema_fetches_nothing(reference: str) -> None:
-    tools = [tool("get_weather", {"city": {"$ref": reference}})]
+def test_a_schema_reads_no_file(tmp_path: Path) -> None:
+    (tmp_path / "city.json").write_text('{"type": "string"}')
+    tools = [tool("get_weather", {"city": {"$ref": (tmp_path / "city.json").as_uri()}})]
     call = message('{"city": 3}')
     assert repaired(call, tools).message is call
+
+
+def test_a_schema_fetches_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/city.json"
+        repaired(message('{"city": 3}'), [tool("get_weather", {"city": {"$ref": address}})])
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_what_would_take_long_to_read_is_refused() -> None:
+    assert loosely_read("[" + "{'a': 1}, " * 10**3 + "]")
+    with pytest.raises(Unreadable):
+        loosely_read("[" + "{'a': 1}, " * 10**4 + "]")
 
 
 @pytest.mark.parametrize(
