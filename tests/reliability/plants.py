@@ -205,12 +205,31 @@ def hasty_end() -> None:
 @plant
 def endless_inference() -> None:
     """An inference has no deadline."""
-    from ai_stack.services.inference.work import Work
+    from ai_stack.services.inference.relay import Relay
 
-    async def call(self: Any, relay: Any) -> None:
-        await self._answer(relay)
+    Relay.expire = lambda self: None  # type: ignore[method-assign]
 
-    Work.__call__ = call  # type: ignore[method-assign]
+
+@plant
+def loose_types() -> None:
+    """Models are listed with their times as texts, which no client complains of by itself."""
+    from ai_stack.rest.openai import models
+
+    original = models.model_json
+    models.model_json = lambda model: {**original(model), "created": "lately"}
+
+
+@plant
+def forgotten_usage() -> None:
+    """Usage is left out of streams, also where the client asked for it."""
+    from ai_stack.services.inference.events import Stream
+
+    original = Stream.__init__
+
+    def init(self: Any, keeps_usage: bool, *arguments: Any, **options: Any) -> None:
+        original(self, False, *arguments, **options)
+
+    Stream.__init__ = init  # type: ignore[method-assign]
 
 
 @plant

@@ -18,19 +18,28 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from reliability import bodies, disk, engine, rebuild, tenants, writes
+from reliability import (
+    bodies,
+    disk,
+    engine,
+    inference,
+    openai_matrix,
+    rebuild,
+    standstill,
+    tenants,
+    writes,
+)
 from reliability.grounds import Ground, stack, with_faulty_gateway
 from reliability.verdicts import Log, NotRunHere, Row, Trial, Verdict, judge, not_run
 
-ROWS: dict[int, Row] = {
-    row.number: row
-    for subject in (writes, engine, disk, tenants, bodies, rebuild)
-    for row in subject.ROWS
-}
+SUBJECTS = (writes, engine, inference, standstill, disk, openai_matrix, tenants, bodies, rebuild)
+OF_INFERENCE = (*inference.ROWS, *standstill.ROWS, *openai_matrix.ROWS)  # they start a gateway each
+ROWS: dict[int, Row] = {row.number: row for subject in SUBJECTS for row in subject.ROWS}
 BESIDE = (
     "unscoped-vectors",
     "sticky-project",
     "skipping-reindex",
+    *(plant for row in OF_INFERENCE for plant in row.plants),
 )  # plants that the row itself starts
 VARIABLES = {"AI_STACK_IMPORT_TIMEOUT_S": "5"}  # a bomb is given up after it
 WIDTHS = (3, 30, 50, 34, 7)

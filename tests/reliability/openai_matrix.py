@@ -1,0 +1,642 @@
+"""Row 13: the official OpenAI client against real llama.cpp servers, each answer validated.
+
+The client itself does not check types, so every body and every event is read once more by the
+client's own models in strict mode.
+"""
+
+import asyncio
+import base64
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import orjson
+from openai import AsyncOpenAI
+from openai.types import Completion, CreateEmbeddingResponse, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from gguf import Shape, write_chat
+from reliability.clients import Client
+from reliability.engines import Gateway, before
+from reliability.grounds import end, until
+from reliability.verdicts import Measured, Row, Trial
+from stacks import free_port
+
+TINY, SPEAKER, CALLER, EMBEDDER = "tiny", "speaker", "caller", "all-MiniLM-L6-v2"
+CONTEXT = 512
+SAID = "Paris is the capital of France."
+CALLED = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+HELLO: Any = [{"role": "user", "content": "What is the capital of France?"}]
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+FLAT: Any = {"type": "function", "strict": True, **WEATHER["function"]}
+VERDICT: Any = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "verdict",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"sure": {"type": "boolean"}, "city": {"enum": ["Paris", "Rome"]}},
+            "required": ["sure", "city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+Case = Callable[[AsyncOpenAI], Awaitable[None]]
+CASES: dict[str, Case] = {}
+
+
+class Recorder(httpx.AsyncHTTPTransport):
+    """Reads every body besides the client, and validates it by the client's models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().handle_async_request(request)
+        stream = answer.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        answer.stream = Recorded(stream, lambda body: self._check(request, answer, body))
+        return answer
+
+    def _check(self, request: httpx.Request, answer: httpx.Response, body: bytes) -> None:
+        path = request.url.path.removeprefix("/v1")
+        try:
+            if answer.status_code >= 400:
+                _Refused.model_validate_json(body, strict=True)
+            elif answer.headers["content-type"].startswith("text/event-stream"):
+                _check_events(path, body)
+            elif request.method != "DELETE":
+                _check_whole(path, body)
+        except (ValidationError, AssertionError, ValueError) as error:
+            first = " ".join(str(error).split())[:300]
+            self.faults.append(f"{path} ({answer.status_code}): {first}")
+
+
+class Recorded(httpx.AsyncByteStream):
+    """A body on its way to the client; told of when it is at its end."""
+
+    def __init__(self, source: httpx.AsyncByteStream, ended: Callable[[bytes], None]) -> None:
+        self.source, self.ended, self.body = source, ended, bytearray()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self.source:
+            self.body += piece
+            yield piece
+        self.ended(bytes(self.body))
+
+    async def aclose(self) -> None:
+        await self.source.aclose()
+
+
+class _Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class _Refused(BaseModel):
+    error: _Error
+
+
+class _Models(BaseModel):
+    object: str
+    data: list[Model]
+
+
+def _check_whole(path: str, body: bytes) -> None:
+    if path == "/models":
+        assert orjson.loads(body)["data"][0]["context_length"]
+        _Models.model_validate_json(body, strict=True)
+    elif path.startswith("/models/"):
+        Model.model_validate_json(body, strict=True)
+    elif path == "/embeddings":
+        told = orjson.loads(body)
+        for item in told["data"]:  # the client's model knows no base64
+            item["embedding"] = _numbers(item["embedding"])
+        CreateEmbeddingResponse.model_validate_json(orjson.dumps(told), strict=True)
+    elif path.startswith("/responses"):
+        Response.model_validate_json(body, strict=True)
+    else:
+        kinds: dict[str, type[BaseModel]] = {
+            "/chat/completions": ChatCompletion,
+            "/completions": Completion,
+        }
+        kinds[path].model_validate_json(body, strict=True)
+
+
+def _numbers(embedding: str | list[float]) -> list[float]:
+    if isinstance(embedding, list):
+        return embedding
+    return np.frombuffer(base64.b64decode(embedding), "<f4").tolist()
+
+
+def _check_events(path: str, body: bytes) -> None:
+    if path.startswith("/responses"):
+        adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+        for event in body.split(b"\n\n"):
+            for line in event.split(b"\n"):
+                if line.startswith(b"data: {"):
+                    adapter.validate_json(line[6:], strict=True)
+        return
+    *events, end = body.split(b"\n\n")
+    assert end == b"", "a stream ends with an empty line"
+    assert events[-1] == b"data: [DONE]", "a stream ends with [DONE]"
+    for event in events[:-1]:
+        if not event.startswith(b":"):
+            _check_chunk(path, event.removeprefix(b"data: "))
+
+
+def _check_chunk(path: str, chunk: bytes) -> None:
+    if "chat" in path:
+        ChatCompletionChunk.model_validate_json(chunk, strict=True)
+        return
+    told = orjson.loads(chunk)
+    for choice in told["choices"]:  # the client's model is of whole answers, which have one
+        choice["finish_reason"] = choice["finish_reason"] or "stop"
+    Completion.model_validate_json(orjson.dumps(told), strict=True)
+
+
+def case(function: Case) -> Case:
+    CASES[function.__name__.replace("_", " ")] = function
+    return function
+
+
+@case
+async def models(client: AsyncOpenAI) -> None:
+    listed = {model.id for model in (await client.models.list()).data}
+    assert {TINY, SPEAKER, CALLER} <= listed, listed
+    assert (await client.models.retrieve(TINY)).id == TINY
+
+
+@case
+async def chat(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(model=SPEAKER, messages=HELLO, temperature=0)
+    assert answer.choices[0].message.content == SAID
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+@case
+async def chat_again_from_the_cache(client: AsyncOpenAI) -> None:
+    raw = client.chat.completions.with_raw_response
+    told: Any = {"model": SPEAKER, "messages": HELLO, "temperature": 0, "seed": 11}
+    first, second = await raw.create(**told), await raw.create(**told)
+    assert (first.headers["x-cache"], second.headers["x-cache"]) == ("MISS", "HIT")
+    assert first.content == second.content
+
+
+@case
+async def streamed_chat(client: AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model=SPEAKER, messages=HELLO, temperature=0, stream=True
+    )
+    chunks = [chunk async for chunk in stream]
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == SAID
+    assert all(chunk.usage is None for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+@case
+async def streamed_usage(client: AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model=SPEAKER,
+        messages=HELLO,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = [chunk async for chunk in stream]
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 0
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+
+
+@case
+async def streamed_again_from_the_cache(client: AsyncOpenAI) -> None:
+    told: Any = {"model": SPEAKER, "messages": HELLO, "seed": 12, "stream": True}
+    texts = []
+    for _ in range(2):
+        stream = await client.chat.completions.create(**told)
+        chunks = [chunk async for chunk in stream]
+        texts.append("".join(c.choices[0].delta.content or "" for c in chunks if c.choices))
+    assert texts == [SAID, SAID]
+
+
+@case
+async def parts_of_a_message(client: AsyncOpenAI) -> None:
+    messages: Any = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Where?"}]},
+        {"role": "assistant", "content": "Here."},
+        {"role": "user", "content": "And now?", "name": "ann"},
+    ]
+    answer = await client.chat.completions.create(model=SPEAKER, messages=messages, temperature=0)
+    assert answer.choices[0].message.content == SAID
+
+
+@case
+async def tools(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model=CALLER, messages=HELLO, tools=[WEATHER], temperature=0
+    )
+    choice = answer.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls
+    _check_call(choice.message.tool_calls[0])
+
+
+@case
+async def streamed_tools(client: AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model=CALLER, messages=HELLO, tools=[WEATHER], temperature=0, stream=True
+    )
+    name, arguments, ends = "", "", []
+    async for chunk in stream:
+        for call in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
+            assert call.index == 0
+            name += (call.function and call.function.name) or ""
+            arguments += (call.function and call.function.arguments) or ""
+        ends += [c.finish_reason for c in chunk.choices if c.finish_reason]
+    assert (name, orjson.loads(arguments)) == ("get_weather", {"city": "Paris"})
+    assert ends == ["tool_calls"]
+
+
+@case
+async def forced_tool(client: AsyncOpenAI) -> None:
+    choice: Any = {"type": "function", "function": {"name": "get_weather"}}
+    for wanted in ("required", choice):
+        answer = await client.chat.completions.create(
+            model=CALLER, messages=HELLO, tools=[WEATHER], tool_choice=wanted, temperature=0
+        )
+        assert answer.choices[0].message.tool_calls
+        _check_call(answer.choices[0].message.tool_calls[0])
+
+
+@case
+async def result_of_a_tool(client: AsyncOpenAI) -> None:
+    function = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+    call = {"id": "call_1", "type": "function", "function": function}
+    messages: Any = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "21 °C"},
+    ]
+    answer = await client.chat.completions.create(
+        model=SPEAKER, messages=messages, tools=[WEATHER], temperature=0
+    )
+    assert answer.choices[0].message.content == SAID
+
+
+def _check_call(call: Any) -> None:
+    assert call.type == "function"
+    assert call.id
+    assert call.function.name == "get_weather"
+    assert orjson.loads(call.function.arguments) == {"city": "Paris"}
+
+
+@case
+async def structured_output(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model=TINY, messages=HELLO, response_format=VERDICT, max_tokens=200, seed=2
+    )
+    told = orjson.loads(answer.choices[0].message.content or "")
+    assert type(told["sure"]) is bool
+    assert told["city"] in ("Paris", "Rome")
+
+
+class Verdict(BaseModel):
+    sure: bool
+    sound: bool
+
+
+@case
+async def parsed_output(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.parse(
+        model=TINY, messages=HELLO, response_format=Verdict, max_tokens=200, seed=3
+    )
+    assert isinstance(answer.choices[0].message.parsed, Verdict)
+
+
+@case
+async def logprobs(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model=SPEAKER, messages=HELLO, logprobs=True, top_logprobs=3, max_tokens=4, temperature=0
+    )
+    told = answer.choices[0].logprobs
+    assert told is not None
+    assert told.content
+    assert all(len(token.top_logprobs) == 3 for token in told.content)
+
+
+@case
+async def streamed_logprobs(client: AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model=SPEAKER, messages=HELLO, logprobs=True, max_tokens=4, temperature=0, stream=True
+    )
+    chunks = [chunk async for chunk in stream]
+    assert any(c.choices and c.choices[0].logprobs for c in chunks)
+
+
+@case
+async def several_choices(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(model=SPEAKER, messages=HELLO, n=2, max_tokens=8)
+    assert sorted(choice.index for choice in answer.choices) == [0, 1]
+
+
+@case
+async def stop(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model=SPEAKER, messages=HELLO, stop=[" capital"], temperature=0
+    )
+    assert answer.choices[0].message.content == "Paris is the"
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@case
+async def max_tokens(client: AsyncOpenAI) -> None:
+    for limit in ({"max_tokens": 3}, {"max_completion_tokens": 3}):
+        answer = await client.chat.completions.create(model=TINY, messages=HELLO, **limit)
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 3
+
+
+@case
+async def seed(client: AsyncOpenAI) -> None:
+    uncached = {"Cache-Control": "no-store"}
+    told: Any = {"model": TINY, "messages": HELLO, "max_tokens": 12, "extra_headers": uncached}
+    answers = [await client.chat.completions.create(seed=n, **told) for n in (5, 5, 6)]
+    texts = [answer.choices[0].message.content for answer in answers]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@case
+async def embeddings(client: AsyncOpenAI) -> None:
+    for form in ("float", "base64"):
+        raw = await client.embeddings.with_raw_response.create(
+            model=EMBEDDER, input=["harbour", "lantern"], encoding_format=form
+        )
+        told = orjson.loads(raw.content)["data"]
+        assert isinstance(told[0]["embedding"], list if form == "float" else str)
+        assert [item["index"] for item in told] == [0, 1]
+    default = await client.embeddings.create(model=EMBEDDER, input="harbour")
+    vector = np.array(default.data[0].embedding)
+    assert vector.shape == (384,)
+    assert np.allclose(vector, _numbers(told[0]["embedding"]), atol=2e-2)
+    assert abs(np.linalg.norm(vector) - 1) < 1e-3
+    assert default.usage.prompt_tokens > 0
+
+
+@case
+async def dimensions_of_embeddings(client: AsyncOpenAI) -> None:
+    short = await client.embeddings.create(model=EMBEDDER, input="harbour", dimensions=64)
+    vector = np.array(short.data[0].embedding)
+    assert vector.shape == (64,)
+    assert abs(np.linalg.norm(vector) - 1) < 1e-3
+
+
+@case
+async def embeddings_of_tokens(client: AsyncOpenAI) -> None:
+    for given in ([3000, 3001], [[3000, 3001], [3002]]):
+        answer = await client.embeddings.create(model=EMBEDDER, input=given)
+        assert len(answer.data) == (1 if given == [3000, 3001] else 2)
+        assert len(answer.data[0].embedding) == 384
+
+
+@case
+async def completions(client: AsyncOpenAI) -> None:
+    answer = await client.completions.create(model=SPEAKER, prompt="Once", max_tokens=8)
+    assert answer.object == "text_completion"
+    assert answer.choices[0].text
+    both = await client.completions.create(model=TINY, prompt=["One", "Two"], max_tokens=2)
+    assert [choice.index for choice in both.choices] == [0, 1]
+
+
+@case
+async def streamed_completions(client: AsyncOpenAI) -> None:
+    stream = await client.completions.create(
+        model=TINY, prompt="Once", max_tokens=6, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 6
+
+
+@case
+async def completions_with_suffix(client: AsyncOpenAI) -> None:
+    told: Any = {"model": TINY, "prompt": "def add(a, b):", "suffix": "return c", "max_tokens": 6}
+    answer = await client.completions.create(**told)
+    assert answer.choices[0].text
+    stream = await client.completions.create(**told, stream=True, seed=8)
+    assert [chunk async for chunk in stream]
+
+
+@case
+async def responses(client: AsyncOpenAI) -> None:
+    first = await client.responses.create(model=SPEAKER, input="Where?", temperature=0)
+    assert first.output_text == SAID
+    assert first.status == "completed"
+    assert (await client.responses.retrieve(first.id)).output_text == SAID
+    second = await client.responses.create(
+        model=SPEAKER, input="And now?", previous_response_id=first.id, temperature=0
+    )
+    assert second.previous_response_id == first.id
+    assert second.usage is not None
+    assert first.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens
+    await client.responses.delete(first.id)
+    await _refused(client.responses.retrieve(first.id), openai.NotFoundError)
+
+
+@case
+async def responses_that_are_not_stored(client: AsyncOpenAI) -> None:
+    answer = await client.responses.create(model=SPEAKER, input=HELLO, store=False, temperature=0)
+    assert answer.output_text == SAID
+    await _refused(client.responses.retrieve(answer.id), openai.NotFoundError)
+
+
+@case
+async def streamed_responses(client: AsyncOpenAI) -> None:
+    stream = await client.responses.create(
+        model=SPEAKER, input="Where?", instructions="Be brief.", temperature=0, stream=True
+    )
+    events = [event async for event in stream]
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+    numbers = [event.sequence_number for event in events]
+    assert numbers == sorted(set(numbers))
+    deltas = (e.delta for e in events if e.type == "response.output_text.delta")
+    assert "".join(deltas) == SAID == events[-1].response.output_text
+
+
+@case
+async def responses_with_tools(client: AsyncOpenAI) -> None:
+    told: Any = {"model": CALLER, "input": "Weather?", "tools": [FLAT], "temperature": 0}
+    answer = await client.responses.create(**told)
+    call = answer.output[-1]
+    assert call.type == "function_call"
+    assert (call.name, orjson.loads(call.arguments)) == ("get_weather", {"city": "Paris"})
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "21 °C"}
+    after = await client.responses.create(
+        model=SPEAKER, input=[output], previous_response_id=answer.id, temperature=0
+    )
+    assert after.output_text == SAID
+    events = [e async for e in await client.responses.create(**told, stream=True)]
+    assert any(e.type == "response.function_call_arguments.done" for e in events)
+
+
+@case
+async def structured_responses(client: AsyncOpenAI) -> None:
+    form: Any = {"format": {"type": "json_schema", **VERDICT["json_schema"]}}
+    answer = await client.responses.create(
+        model=TINY, input="Sure?", text=form, max_output_tokens=200
+    )
+    assert orjson.loads(answer.output_text)["city"] in ("Paris", "Rome")
+
+
+@case
+async def unknown_model(client: AsyncOpenAI) -> None:
+    create = client.chat.completions.create
+    error = await _refused(create(model="nobody", messages=HELLO), openai.NotFoundError)
+    assert error.code == "model_not_found"
+    await _refused(client.models.retrieve("nobody"), openai.NotFoundError)
+
+
+@case
+async def wrong_fields(client: AsyncOpenAI) -> None:
+    create: Any = client.chat.completions.create
+    wrong: Any = (
+        ({"temperature": "hot"}, "temperature"),
+        ({"max_tokens": -3}, "max_tokens"),
+        ({"extra_body": {"launch_missiles": True}}, "launch_missiles"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "messages"),
+        ({"n": 1000}, "n"),
+    )
+    for fields, param in wrong:
+        told = {"model": SPEAKER, "messages": HELLO, **fields}
+        error = await _refused(create(**told), openai.BadRequestError)
+        assert error.param == param, (error.param, param)
+
+
+@case
+async def too_long_for_the_context(client: AsyncOpenAI) -> None:
+    long: Any = [{"role": "user", "content": "harbour lantern " * 2 * CONTEXT}]
+    create: Any = client.chat.completions.create
+    for stream in (False, True):
+        refused = create(model=TINY, messages=long, stream=stream)
+        error = await _refused(refused, openai.BadRequestError)
+        assert error.code == "context_length_exceeded"
+        assert str(CONTEXT) in error.message
+        assert "too long" in error.message
+
+
+async def _refused(call: Awaitable[Any], kind: type[openai.APIStatusError]) -> Any:
+    try:
+        await call
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was expected")
+
+
+@contextmanager
+def llamas(folder: Path) -> Iterator[list[str]]:
+    """Three real servers: one that says a sentence, one that calls a tool, one of gibberish."""
+    shape = Shape(context=CONTEXT)
+    files = {
+        TINY: write_chat(folder / "tiny.gguf", shape=shape),
+        SPEAKER: write_chat(folder / "speaker.gguf", say=SAID),
+        CALLER: write_chat(folder / "caller.gguf", say=CALLED),
+    }
+    started = [_llama(name, file, free_port()) for name, file in files.items()]
+    try:
+        yield [url for url, _ in started]
+    finally:
+        for _, process in started:
+            end(process)
+
+
+def _llama(name: str, file: Path, port: int) -> tuple[str, "subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "ai_stack.supervisor.llama_server", "-m", str(file)]
+    command += ["--alias", name, "--port", str(port), "-np", "2", "-t", "1", "--jinja", "-lv", "0"]
+    command += ["-c", str(2 * (CONTEXT if name == TINY else 4096)), "--slots", "--metrics"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    return f"llama-cpp://127.0.0.1:{port}", process
+
+
+async def measure(trial: Trial) -> Measured:
+    with tempfile.TemporaryDirectory(prefix="ai-stack-matrix-") as made, llamas(Path(made)) as urls:
+        await asyncio.gather(*map(_listens, urls))
+        async with before(trial, [], AI_STACK_ENGINES=" ".join(urls)) as gateway:
+            failed = {name: await _run(trial, gateway, name) for name in CASES}
+    faults = [f"{name}: {fault}" for name, found in failed.items() for fault in found]
+    passed = sum(not found for found in failed.values())
+    return Measured({"passed": f"{passed}/{len(CASES)}"}, tuple(faults))
+
+
+async def _listens(url: str) -> None:
+    client = Client(int(url.rpartition(":")[2]), timeout_s=2)
+
+    async def ready() -> bool:
+        return (await client.request("GET", "/health")).ok
+
+    await until(ready, 30)
+    client.close()
+
+
+async def _run(trial: Trial, gateway: Gateway, name: str) -> list[str]:
+    async with _client(gateway) as (client, recorder):
+        faults = []
+        try:
+            await CASES[name](client)
+        except (AssertionError, openai.OpenAIError, ValueError, KeyError, AttributeError) as error:
+            faults.append(f"{type(error).__name__} {' '.join(str(error).split())[:300]}")
+        faults += recorder.faults
+    trial.log.write("case", name=name, faults=faults)
+    return faults
+
+
+@asynccontextmanager
+async def _client(gateway: Gateway) -> AsyncIterator[tuple[AsyncOpenAI, Recorder]]:
+    recorder = Recorder()
+    async with httpx.AsyncClient(transport=recorder) as http:
+        url = f"http://127.0.0.1:{gateway.port}/v1"
+        yield AsyncOpenAI(base_url=url, api_key="none", http_client=http, max_retries=0), recorder
+
+
+ROWS = (
+    Row(
+        13,
+        f"OpenAI client matrix, {len(CASES)} cases on real llama.cpp, strict validation",
+        "100 %",
+        measure,
+        ("loose-types", "forgotten-usage"),
+    ),
+)
