@@ -237,10 +237,7 @@ def _lines(settings: Settings, model: Model, state: str) -> list[tuple[str, str]
         ("id", model.id),
         ("state", state),
         ("serves", model.kind),
-        (
-            "architecture",
-            f"{model.architecture}, {facts.layers} layers{_count(facts.parameters)}",
-        ),
+        ("architecture", f"{model.architecture}, {model.layers} layers{_count(facts)}"),
         ("quantization", model.quantization),
         ("context", f"{model.context_length} tokens; {found['context']} at the present settings"),
         ("chat", "has a template" if facts.chat_template else "has no template"),
