@@ -407,3 +407,66 @@ async def test_a_log_that_cannot_be_written_is_bounded_and_loses_nothing_before(
 
 async def _fail(records: Sequence[InferenceRecord]) -> None:
     raise DatabaseUnavailable
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+ASKED = {**HELLO, "tools": [TOOL]}
+
+
+def called(arguments: str) -> Turn:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    return Turn(message={"content": None, "tool_calls": [{"index": 0, **call}]}, text="")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ('{"city": "Oslo", "days": 2}', '{"city": "Oslo", "days": 2}'),
+        ("{'city': 'Oslo', days: '2',}", '{"city":"Oslo","days":2}'),
+    ],
+)
+async def test_tool_calls_reach_the_client_well_formed(
+    told: str, meant: str, streamed: bool
+) -> None:
+    rig = Rig(engine(called(told)))
+    found = await _arguments(rig, streamed)
+    assert orjson.loads(found) == orjson.loads(meant)
+    assert (found == told) == (told == meant)
+    detail = (await rig.records())[0].detail
+    assert (detail is None) == (told == meant)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_no_repair_fits_is_asked_for_once_more(streamed: bool) -> None:
+    one = engine(called('{"days": 2}'), Turn(text='{"city": "Oslo", "days": 2}'))
+    rig = Rig(one)
+    assert orjson.loads(await _arguments(rig, streamed)) == {"city": "Oslo", "days": 2}
+    anew = one.calls[1].body
+    assert anew["response_format"]["type"] == "json_schema"  # type: ignore[index]
+    assert (await rig.records())[0].detail["tool_calls"]["repaired"] == 1  # type: ignore[index]
+
+
+async def _arguments(rig: Rig, streamed: bool) -> str:
+    if not streamed:
+        message = (await rig.ask(ASKED))["choices"][0]["message"]
+        return str(message["tool_calls"][0]["function"]["arguments"])
+    chunks = [
+        orjson.loads(event[6:])
+        for event in (await rig.stream(ASKED)).split(b"\n\n")
+        if event.startswith(b"data: {")
+    ]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
+    return "".join(call["function"]["arguments"] for call in calls)

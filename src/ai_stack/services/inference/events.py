@@ -30,43 +30,51 @@ class Stream:
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream goes on to the client now; whole events only."""
+        data = self._whole(data)
+        kept, changed = [], False
+        for event in data.split(b"\n\n")[:-1]:
+            passed, _ = self._event(event)
+            changed |= passed is not event
+            if passed is not None:
+                kept.append(passed)
+        return data if not changed else b"".join(e + b"\n\n" for e in kept)
+
+    def events(self, data: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
+        """The same, event by event, each with its chunk; [DONE] has none."""
+        found = map(self._event, self._whole(data).split(b"\n\n")[:-1])
+        return [(event, chunk) for event, chunk in found if event is not None]
+
+    def _whole(self, data: bytes) -> bytes:
+        """The events that are complete; what is left waits for more."""
         data = self._rest + data if self._rest else data
         if b"\r" in data:
             data = _unified(data)
-        end = data.rfind(b"\n\n") + 2
-        if end == 1:
-            end = 0
+        end = data.rfind(b"\n\n")
+        end = 0 if end < 0 else end + 2
         self._rest = data[end:]
         if len(self._rest) > LONGEST_EVENT:
             raise EngineBroken("The engine sent an event without end.")
-        return self._passed(data[:end])
+        return data[:end]
 
     def end(self) -> None:
         """Raise EngineBroken unless the stream has come to its own end."""
         if not self.finished:
             raise EngineBroken
 
-    def _passed(self, data: bytes) -> bytes:
-        kept, changed = [], False
-        for event in data.split(b"\n\n")[:-1]:
-            passed = self._event(event)
-            changed |= passed is not event
-            if passed is not None:
-                kept.append(passed)
-        return data if not changed else b"".join(e + b"\n\n" for e in kept)
-
-    def _event(self, event: bytes) -> bytes | None:
+    def _event(self, event: bytes) -> tuple[bytes | None, dict[str, Any] | None]:
+        """What goes on of an event, and its chunk."""
         if self.finished:
-            return None
+            return None, None
         if not event.startswith(b"data: "):
             event = _normal(event)
             if not event:
-                return None
+                return None, None
         payload = event[6:]
         if payload == b"[DONE]":
             self.finished = True
-            return event
-        return self._chunk(event, _read(payload))
+            return event, None
+        chunk = _read(payload)
+        return self._chunk(event, chunk), chunk
 
     def _chunk(self, event: bytes, chunk: dict[str, Any]) -> bytes | None:
         if "usage" in chunk:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from ai_stack.errors import (
 from ai_stack.models.inference import Call, InferenceRecord, Outcome, Priority
 from ai_stack.services.inference.events import Stream, usage_of
 from ai_stack.services.inference.fleet import Member, Pool
+from ai_stack.services.inference.mending import Mending
 from ai_stack.services.inference.routing import Router, blocks_of
 
 LARGEST = 64 << 20
@@ -48,6 +50,7 @@ class Work:
     _reply: Reply | None = None
     _chunks: AsyncIterator[bytes] | None = None
     _stream: Stream | None = None
+    _mending: Mending | None = None
     _began_s: float = field(default_factory=time.perf_counter)
 
     async def draw(self) -> bytes | None:
@@ -84,6 +87,8 @@ class Work:
         self._over = True
         await self._drop()
         self.record.outcome = outcome
+        if self._mending is not None and (told := self._mending.told()) is not None:
+            self.record.detail = {"tool_calls": told}
         self.record.total_ms = self._since_ms()
         self.ended(self.record)
 
@@ -131,13 +136,16 @@ class Work:
         self._reply = reply = await member.engine.send(self.call)
         self.record.engine = member.engine.name
         self._chunks = aiter(reply)
+        if self.call.operation == "chat" and "tools" in self.call.body:
+            self._mending = Mending(self.call, partial(_completed, member))
         if self.call.streamed:
             self._stream = Stream(self.keeps_usage, self._first_token)
             return await self._passed(self._stream, self._chunks)
         body = await _collected(self._chunks)
-        self.record.usage = usage_of(_read(body))
+        answer = _read(body)
+        self.record.usage = usage_of(answer)
         member.succeeded()
-        return body
+        return body if self._mending is None else await self._mending.whole(answer, body)
 
     async def _next(self) -> bytes | None:
         if self._stream is None or self._chunks is None:
@@ -151,7 +159,11 @@ class Work:
 
     async def _passed(self, stream: Stream, chunks: AsyncIterator[bytes]) -> bytes | None:
         async for data in chunks:
-            if passed := stream.feed(data):
+            if self._mending is None:
+                passed = stream.feed(data)
+            else:
+                passed = await self._mending.events(stream.events(data))
+            if passed:
                 return passed
         stream.end()
         self.record.usage = stream.usage
@@ -161,6 +173,15 @@ class Work:
 
     def _first_token(self) -> None:
         self.record.first_token_ms = self._since_ms()
+
+
+async def _completed(member: Member, call: Call) -> dict[str, Any]:
+    """The answer of an engine that is ours already to a call that is not streamed."""
+    reply = await member.engine.send(call)
+    try:
+        return _read(await _collected(aiter(reply)))
+    finally:
+        await reply.aclose()
 
 
 async def _collected(chunks: AsyncIterator[bytes]) -> bytes:
