@@ -206,8 +206,12 @@ class Settings(BaseModel):
         description='JSON file of prices a million tokens: {"model": {"prompt": 1, "completion": '
         "2}}; without it every inference costs 0.",
     )
-    semantic_cache: bool = Field(
-        False, description="Answer from the answer to a nearly equal prompt; see the guide's risks."
+    semantic_cache: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Cosine from which a question counts as one that was answered before, 0.97 "
+        "for example; 0: only equal questions do. Such an answer may be wrong.",
     )
     session_ttl_s: int = Field(
         86_400, ge=60, description="Seconds that a conversation is kept after its last message."

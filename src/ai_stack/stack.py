@@ -17,7 +17,7 @@ from ai_stack.errors import SettingsError
 from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
 from ai_stack.services.documents import Documents
-from ai_stack.services.embedding import Models
+from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
 from ai_stack.services.exports import Exports
 from ai_stack.services.fsck import Fsck
@@ -33,6 +33,7 @@ from ai_stack.services.inference.fleet import Fleet
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import read_prices
 from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.similar import SimilarAnswers
 from ai_stack.services.inference.stored import StoredResponses
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
@@ -197,7 +198,19 @@ def _inference(settings: Settings, doors: _Doors) -> Inference:
         Answers(doors.cache, settings.inference_cache_ttl_s),
         Journal(partial(inferences.write, doors.database), read_prices(settings.inference_prices)),
         settings.inference_timeout_s,
+        _similar(settings, doors),
     )
+
+
+def _similar(settings: Settings, doors: _Doors) -> SimilarAnswers | None:
+    if not settings.semantic_cache:
+        return None
+    models, ttl_s = doors.models, settings.inference_cache_ttl_s
+
+    async def embed(text: str) -> Array:
+        return (await models.query(text))[1]
+
+    return SimilarAnswers(doors.cache, embed, settings.semantic_cache, ttl_s)
 
 
 def _uploads(settings: Settings, database: Database, runs: Runs) -> Uploads:

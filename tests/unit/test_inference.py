@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from ai_stack.caches.memory import MemoryCache
+from ai_stack.embedders.memory import MemoryEmbedder
 from ai_stack.engines.memory import MemoryEngine, Turn
 from ai_stack.errors import (
     DatabaseUnavailable,
@@ -29,12 +30,14 @@ from ai_stack.models.inference import (
     ServedModel,
 )
 from ai_stack.models.principals import Principal
+from ai_stack.services.embedding import Array
 from ai_stack.services.inference import Inference, journal, relay
 from ai_stack.services.inference.answers import Answers
 from ai_stack.services.inference.fleet import Fleet
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import Price
 from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.similar import SimilarAnswers
 
 ME = Principal()
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}]}
@@ -470,3 +473,34 @@ async def _arguments(rig: Rig, streamed: bool) -> str:
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
     return "".join(call["function"]["arguments"] for call in calls)
+
+
+def ask_of(text: str, **more: Any) -> dict[str, Any]:
+    system = {"role": "system", "content": more.pop("system", "be brief")}
+    return {"messages": [system, {"role": "user", "content": text}], "temperature": 0, **more}
+
+
+async def test_like_questions_share_an_answer_only_where_all_else_is_equal() -> None:
+    one, words = engine(), MemoryEmbedder()
+    rig = Rig(one)
+
+    async def embed(said: str) -> Array:
+        return (await words.embed([said], "query"))[0]
+
+    rig.inference.similar = SimilarAnswers(rig.cache, embed, 0.8, 60)
+    first = ask_of("what is the capital of France in 2023 please")
+    alike = ask_of("what is the capital of France in 2023, please")
+    await rig.ask(first)
+    await rig.ask(alike)
+    assert len(one.calls) == 1
+    others = [
+        ask_of("what is the capital of France in 2024 please"),
+        ask_of("what is the capital of France in 2023, please", system="be long"),
+        ask_of("what is the capital of France in 2023, please", max_tokens=5),
+        ask_of("who wrote this song"),
+    ]
+    for number, other in enumerate(others, 2):
+        await rig.ask(other)
+        assert len(one.calls) == number
+    await rig.inference.complete("chat", alike, Principal(UUID(int=7)))
+    assert len(one.calls) == 6

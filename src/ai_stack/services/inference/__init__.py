@@ -18,7 +18,6 @@ from ai_stack.errors import AIStackError, DeadlineExceeded
 from ai_stack.models.identifiers import uuid7_hex
 from ai_stack.models.inference import (
     PLAIN,
-    CachePolicy,
     Call,
     InferenceRecord,
     Operation,
@@ -35,6 +34,7 @@ from ai_stack.services.inference.reading import JSON, STREAM, Answer, Followed, 
 from ai_stack.services.inference.relay import Relay
 from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.similar import Question, SimilarAnswers
 from ai_stack.services.inference.work import Work
 
 
@@ -48,6 +48,7 @@ class Asked:
     options: Options
     key: str | None
     keeps_usage: bool
+    question: Question | None = None
 
     @property
     def media_type(self) -> str:
@@ -73,6 +74,7 @@ class Inference:
     answers: Answers
     journal: Journal
     timeout_s: float
+    similar: SimilarAnswers | None = None
     _flights: dict[str, Relay] = field(default_factory=dict)
 
     def models(self) -> list[ServedModel]:
@@ -95,6 +97,8 @@ class Inference:
         if asked.key is not None and options.cache.reads:
             kept = await self.answers.get(asked.key, options.cache)
             if kept is not None:
+                return self._from_cache(asked, kept)
+            if self.similar is not None and (kept := await self._like(asked)) is not None:
                 return self._from_cache(asked, kept)
         if options.cache.only:
             raise DeadlineExceeded("There is no answer to this in the cache.")
@@ -170,6 +174,14 @@ class Inference:
         self.journal.add(record)
         return Answer(asked.media_type, kept.engine, True, kept.body)
 
+    async def _like(self, asked: "Asked") -> Kept | None:
+        """The answer to a nearly equal question."""
+        assert self.similar is not None
+        project, revision = asked.principal.project_id, asked.pool.revision
+        asked.question = await self.similar.question(asked.call, project, revision)
+        key = None if asked.question is None else await self.similar.find(asked.question)
+        return None if key is None else await self.answers.get(key, asked.options.cache)
+
     def _followed(self, asked: "Asked") -> Followed | None:
         """A place at the answer that another equal request draws already."""
         relay = None if asked.key is None else self._flights.get(asked.key)
@@ -207,11 +219,12 @@ class Inference:
             relay=relay,
             departure=options.departure,
             expiry=asyncio.get_running_loop().call_later(timeout_s, relay.expire),
-            closed=partial(self._landed, relay, key, options.cache),
+            closed=partial(self._landed, relay, asked),
         )
 
-    async def _landed(self, relay: Relay, key: str | None, policy: CachePolicy) -> None:
+    async def _landed(self, relay: Relay, asked: "Asked") -> None:
         """An answer has been read: it is kept when it came whole, and shared no more."""
+        key, policy = asked.key, asked.options.cache
         if key is None:
             return
         if self._flights.get(key) is relay:
@@ -219,6 +232,8 @@ class Inference:
         if relay.is_whole and relay.ended and relay.error is None:
             record = relay.work.record
             await self.answers.keep(key, relay.whole(), record.engine, record.usage, policy)
+            if self.similar is not None and asked.question is not None:
+                await self.similar.add(asked.question, key)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
