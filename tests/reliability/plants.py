@@ -162,9 +162,18 @@ def skipping_reindex() -> None:
 @plant
 def false_end() -> None:
     """A stream that broke off ends as if it were whole."""
-    from ai_stack.rest.openai import errors
+    from ai_stack.rest.openai.reply import Reply
 
-    errors.event = lambda told: b"data: [DONE]\n\n"
+    original = Reply.fail
+
+    async def fail(self: Any, error: Any) -> None:
+        if not self._begun:
+            await original(self, error)
+            return
+        last = b"data: [DONE]\n\n"
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    Reply.fail = fail  # type: ignore[method-assign]
 
 
 @plant
