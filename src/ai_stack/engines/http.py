@@ -308,6 +308,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         connections: int = CONNECTIONS,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.origin = origin
         self._headers = dict(headers or {})
@@ -317,7 +318,7 @@ class Client:
         self._open: set[Connection] = set()
         self._connecting = 0
         self._closed = False
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
 
     async def get(self, path: str) -> Answer:
         return await self._answered(self._head("GET", path) + b"\r\n", b"")
