@@ -30,6 +30,7 @@ from ai_stack.services.inference.answers import Answers
 from ai_stack.services.inference.dialect_calls import Messages, Responses
 from ai_stack.services.inference.embeddings import Embeddings
 from ai_stack.services.inference.fleet import Fleet
+from ai_stack.services.inference.generation import Generation
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import read_prices
 from ai_stack.services.inference.routing import Router
@@ -67,6 +68,7 @@ class Stack:
     maintenance: Maintenance
     inference: Inference
     text_embeddings: Embeddings
+    generation: Generation
     responses: Responses
     messages: Messages
     health: HealthChecks
@@ -146,7 +148,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         database, doors.parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
     )
     maintenance, embeddings = _maintenance(doors, indexing)
-    inference = _inference(settings, doors)
+    inference, search = _inference(settings, doors), _search(settings, doors)
     handlers: dict[str, Handler] = {"import": imports, **maintenance.handlers}
     runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
     return Stack(
@@ -155,7 +157,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         models=models,
         indexing=indexing,
         documents=Documents(database, indexing),
-        search=_search(settings, doors),
+        search=search,
         runs=runs,
         uploads=_uploads(settings, database, runs),
         exports=Exports(database),
@@ -165,6 +167,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         maintenance=maintenance,
         inference=inference,
         text_embeddings=Embeddings(inference, models),
+        generation=Generation(inference, search),
         responses=Responses(inference, StoredResponses(database)),
         messages=Messages(inference),
         health=HealthChecks(_probes(doors, inference)),

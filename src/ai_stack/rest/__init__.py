@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from ai_stack.rest import documents, embeddings, health, imports, index, runs, search
+from ai_stack.rest import documents, embeddings, generation, health, imports, index, runs, search
 from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
@@ -10,7 +10,7 @@ from ai_stack.rest.requests import JsonRoute
 def create_router() -> APIRouter:
     """All routes of REST."""
     router = APIRouter(route_class=JsonRoute)
-    for part in (health, imports, documents, search, runs, index, embeddings):
+    for part in (health, imports, documents, search, runs, index, embeddings, generation):
         router.include_router(part.router)
     router.include_router(openai.create_router())
     return router

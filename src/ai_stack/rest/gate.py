@@ -18,6 +18,7 @@ from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = (("POST", "/documents/import"),)
+REQUEST_ID = b"x-request-id"
 TOGETHER = 8  # bodies of the largest size that are held at the same time
 
 
@@ -117,7 +118,8 @@ def identified(send: Send, request_id: str) -> Send:
 
     async def with_id(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            own = (REQUEST_ID, request_id.encode())
+            message["headers"] = [*(h for h in message["headers"] if h[0] != REQUEST_ID), own]
         await send(message)
 
     return with_id

@@ -10,6 +10,7 @@ from http import HTTPStatus
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooBusy, TooLarge
@@ -30,6 +31,26 @@ def install(app: FastAPI) -> None:
 def problem(
     request_id: str, status: int, code: str, detail: str, fields: Mapping[str, str] | None = None
 ) -> Response:
+    body = _body(request_id, status, code, detail, fields)
+    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+
+
+def problem_of(error: AIStackError, request_id: str) -> dict[str, object]:
+    """A failure as the object that a problem is."""
+    return _body(request_id, error.status, error.code, error.message, error.fields)
+
+
+def invalid(error: ValidationError, place: str) -> InvalidRequest:
+    """What is wrong with a part of a request, by the place where it stands."""
+    fields = {_place((place, *e["loc"])): str(e["msg"]) for e in error.errors()[:20]}
+    first = next(iter(fields.items()))
+    return InvalidRequest(f"{first[0]}: {first[1]}.", fields=fields)
+
+
+def _body(
+    request_id: str, status: int, code: str, detail: str, fields: Mapping[str, str] | None
+) -> dict[str, object]:
     body: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -38,10 +59,7 @@ def problem(
         "detail": detail,
         "request_id": request_id,
     }
-    if fields:
-        body["errors"] = fields
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
-    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+    return {**body, "errors": fields} if fields else body
 
 
 async def _known(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float32]
 OpenEmbedder = Callable[[str | None], Awaitable[Embedder]]
 
 SPECIAL_TOKENS = 2
+SPARE_TOKENS = 8  # a text that begins within a word may have a few more than as part of another
 PASSAGE_TOKENS = 256
 REFRESH_S, QUERY_S = 2.0, 5.0
 
@@ -104,6 +105,15 @@ class Models:
                 return model, (await embedder.embed([text], "query"))[0]
         except TimeoutError as error:
             raise EmbedderUnavailable from error
+
+    async def end_of(self, text: str) -> str:
+        """The end of a text, as much of it as the active model takes for a query."""
+        model = (await self.active()).model
+        room = model.max_tokens - SPECIAL_TOKENS - len(model.query_prefix.encode()) - SPARE_TOKENS
+        if len(text.encode()) <= room:
+            return text
+        (spans,) = await (await self.embedder(model)).spans([text])
+        return text if len(spans) <= room else text[int(spans[-room, 0]) :]
 
     async def passages(self, model: EmbeddingModel, texts: Sequence[str]) -> Array:
         """One vector a passage, rounded to the half floats that the database keeps.

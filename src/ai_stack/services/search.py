@@ -78,6 +78,14 @@ class Search:
         took_ms = (time.perf_counter() - started) * 1000
         return SearchAnswer(results, round(took_ms, 2), cached, found.degraded)
 
+    async def question(self, text: str) -> str:
+        """What of a text can be searched for: its end, where it is longer than a query may be."""
+        text = text.replace("\x00", " ").strip()[-MAX_QUERY:]
+        try:
+            return await self.models.end_of(text)
+        except (Unavailable, TooBusy):
+            return text
+
     async def _find(self, request: SearchRequest, principal: Principal) -> Found:
         """Hits of as many documents as are asked for, looking deeper while they are too few."""
         wanted, depth = request.offset + request.limit, _depth(request)

@@ -44,14 +44,15 @@ Handle: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A handler as an ASGI app; `fault` shapes what goes wrong."""
+    """A handler as an ASGI app; `fault` shapes what goes wrong, `reply` how it is sent."""
 
     handle: Handle
     fault: Fault = errors.openai_error
+    reply: type[Reply] = Reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
-        reply = Reply(send, str(state.get("request_id", "")), self.fault)
+        reply = self.reply(send, str(state.get("request_id", "")), self.fault)
         departure = state.get("departure")
         try:
             await self._serve(await _request(scope, receive, departure), reply)

@@ -30,6 +30,8 @@ class Reply:
     its own; after SILENCE_S without any it goes out all the same, with a comment.
     """
 
+    fault_type = JSON
+
     def __init__(self, send: Send, request_id: str, fault: Fault) -> None:
         self.request_id = request_id
         self._send, self._fault = send, fault
@@ -40,7 +42,7 @@ class Reply:
     async def whole(self, answer: Answer) -> None:
         """A JSON answer in one piece."""
         body = await answer.whole()
-        await self._json(200, body, [_cache(answer)])
+        await self._whole(200, body, [JSON, _cache(answer)])
 
     async def stream(self, answer: Answer) -> None:
         """The events as they come. A failure is the last event, and then there is no [DONE]."""
@@ -52,12 +54,21 @@ class Reply:
     async def fail(self, error: AIStackError) -> None:
         """A failure: the response itself, or the last event of a stream that has begun."""
         errors.tell(error, self.request_id)
-        body = orjson.dumps(self._fault(error, self.request_id))
+        told = self._fault(error, self.request_id)
         if self._begun:
-            last = b"data: " + body + b"\n\n"
+            last = b"data: " + orjson.dumps(self.last_event(told)) + b"\n\n"
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
         else:
-            await self._json(errors.status_of(error), body, errors.headers_of(error))
+            headers = [self.fault_type, *errors.headers_of(error)]
+            await self._whole(self.status_of(error), orjson.dumps(told), headers)
+
+    def status_of(self, error: AIStackError) -> int:
+        """The status that a failure has here."""
+        return errors.status_of(error)
+
+    def last_event(self, fault: dict[str, object]) -> dict[str, object]:
+        """How a failure ends a stream that has begun."""
+        return fault
 
     def expect_silence(self) -> None:
         """Send a comment when nothing else is sent for a while."""
@@ -82,10 +93,10 @@ class Reply:
             await self._start(200, [*EVENTS, _cache(answer)])
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def _json(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         self._begun = True
         length = (b"content-length", str(len(body)).encode())
-        await self._start(status, [JSON, length, *headers])
+        await self._start(status, [*headers, length])
         await self._send({"type": "http.response.body", "body": body})
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
