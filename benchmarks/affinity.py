@@ -40,29 +40,6 @@ SHAPE = Shape(context=CONTEXT, layers=6, width=384, heads=6, kv_heads=6, inner=1
 FIRST_PORT = 28_300
 PROMISE = 0.5
 WORDS = [f"word{n}" for n in range(40)]
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "a",
-    "is",
-    "that",
-    "it",
-    "was",
-    "for",
-    "on",
-    "are",
-    "with",
-    "as",
-    "his",
-    "they",
-    "be",
-    "at",
-    "one",
-    "have",
-    "this",
-]
 
 
 @dataclass
