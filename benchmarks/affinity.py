@@ -102,7 +102,7 @@ def prompts(prefixes: int, asked: int, seed: int) -> list[list[dict[str, str]]]:
     dice = random.Random(seed)
     found = []
     for _ in range(prefixes):
-        said = " ".join(dice.choices(WORDS, k=PREFIX_TOKENS // 4))
+        said = " ".join(dice.choices(WORDS, k=PREFIX_TOKENS // 6))
         system = {"role": "system", "content": said}
         found += [[system, {"role": "user", "content": f"turn {n}"}] for n in range(asked)]
     dice.shuffle(found)
