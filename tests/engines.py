@@ -316,7 +316,9 @@ class Host:
     async def list(self, header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
         ready = {"url": self.url} if self.state == "ready" else {}
         fields = {"file": "/models/m.gguf", "size_bytes": 7, "context_length": CONTEXT}
-        return {"models": [{"id": NAME, "state": self.state, **fields, **ready}]}, b""
+        model = {"id": NAME, "state": self.state, "kind": "generation", "slots": 2, "revision": "r"}
+        coming = {"id": "coming", "file": "", "size_bytes": 0, "state": "downloading"}
+        return {"models": [{**model, **fields, **ready}, coming]}, b""
 
     async def serve(
         self, header: Mapping[str, Any], body: bytes

@@ -177,12 +177,56 @@ async def test_what_came_before_a_break_is_passed_on() -> None:
         assert came == b"hello"
 
 
-async def test_what_follows_an_answer_is_never_taken_for_the_next() -> None:
-    stray = engines.reply(200, {"fine": False})
-    async with opened([OK + stray], [OK], [OK], [0.05, OK]) as (client, server):
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [engines.reply(200, {"fine": False})],
+        [b"garbage"],
+        [0.02, b"HTTP/1.1 200 OK\r\nContent-Le"],
+        [0.02, b"\r\n"],
+    ],
+)
+async def test_what_follows_an_answer_is_never_taken_for_the_next(
+    rest: list[bytes | float],
+) -> None:
+    first = [OK + rest[0]] if isinstance(rest[0], bytes) else [OK, *rest]
+    async with opened(first, [OK], [OK]) as (client, server):
         for _ in range(3):
             assert orjson.loads(await read(client)) == {"fine": True}
+            await asyncio.sleep(0.05)
         assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        [b"HTTP/1.1 200 OK\r\n", *[b"X: x\r\n" * 1000] * 20],
+        [b"HTTP/1.1 200 OK\r\nX: ", *[b"x" * 10_000] * 20],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" * 1000] * 20,
+        [CHUNKED + b"1\r\na\r\n0\r\n", *[b"X: x\r\n" * 1000] * 80],
+        [CHUNKED + b"1;", *[b"x" * 10_000] * 20],
+    ],
+)
+async def test_an_endless_head_is_cut_off(endless: list[bytes | float]) -> None:
+    async with opened([*endless, 60.0]) as (client, server):
+        with pytest.raises(EngineFailed, match="too large"):
+            await read(client)
+        assert await engines.settles(lambda: server.open)
+
+
+async def test_a_reset_is_no_end_of_a_body() -> None:
+    for lost, error in ((None, None), (OSError("reset"), EngineBroken)):
+        connection = Connection(Client(Origin.of("http://engine")))
+        connection.connection_made(Wire())
+        head = connection.request(b"", b"")
+        connection.data_received(HEAD + b"\r\nuntil close")
+        connection.connection_lost(lost)
+        answer = await head
+        if error is None:
+            assert await answer.read() == b"until close"
+        else:
+            with pytest.raises(error):
+                await answer.read()
 
 
 async def test_back_pressure_reaches_the_server() -> None:

@@ -27,11 +27,16 @@ from ai_stack.errors import (
     StackError,
     Unavailable,
 )
-from ai_stack.models.inference import Body, Call, ServedModel, Tokens
+from ai_stack.models.inference import GENERATION, Body, Call, Operation, ServedModel, Tokens
 
 LIST_TIMEOUT_S, PROBE_TIMEOUT_S = 10.0, 3.0
 LOAD_TIMEOUT_S = 24 * 3600.0  # a first load may download; the caller has deadlines of its own
 FRESH_S = 10.0
+KINDS: Mapping[object, frozenset[Operation]] = {
+    "generation": GENERATION,
+    "embedding": frozenset({"embedding"}),
+    "rerank": frozenset({"rerank"}),
+}
 
 
 class HostedEngine:
@@ -47,13 +52,17 @@ class HostedEngine:
         return "llama-cpp:"
 
     async def models(self) -> Sequence[ServedModel]:
-        """All that are on the shelf; those that are loaded with what their server tells."""
+        """All that are on the shelf; those that are loaded with what their server tells.
+
+        What is still being downloaded is not there yet.
+        """
         told = await self._asked("list", LIST_TIMEOUT_S)
         listed = told.get("models")
         if not isinstance(listed, list):
             raise strange()
         self._forget({entry.get("url") for entry in listed})
-        return await asyncio.gather(*(self._described(entry) for entry in listed))
+        here = [entry for entry in listed if entry.get("file")]
+        return await asyncio.gather(*(self._described(entry) for entry in here))
 
     async def _described(self, entry: Mapping[str, Any]) -> ServedModel:
         model = _shelved(entry)
@@ -67,7 +76,7 @@ class HostedEngine:
         return replace(
             model,
             context_length=own.context_length or model.context_length,
-            slots=own.slots,
+            slots=own.slots or model.slots,
             operations=own.operations,
         )
 
@@ -138,11 +147,13 @@ class HostedEngine:
 
 def _shelved(entry: Mapping[str, Any]) -> ServedModel:
     """A model as the host lists it; the same file is the same revision, loaded or not."""
-    content = f"{entry.get('file')} {entry.get('size_bytes')}"
+    content = f"{entry.get('revision')} {entry.get('file')} {entry.get('size_bytes')}"
     return ServedModel(
         id=entry["id"],
         context_length=number(entry.get("context_length")),
-        operations=operations(entry["id"]),
+        slots=number(entry.get("slots")),
+        operations=KINDS.get(entry.get("kind"), operations(entry["id"])),
+        created=number(entry.get("created")) or 0,
         revision=hashlib.sha256(content.encode()).hexdigest()[:16],
         loaded=entry.get("state") == "ready" and bool(entry.get("url")),
     )
