@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -209,7 +210,26 @@ def held(stack: Stack, part: str) -> Iterator[None]:
         yield
     finally:
         os.kill(supervisor, signal.SIGCONT)
+        _runs_anew(stack, part, victim)
+
+
+def _runs_anew(stack: Stack, part: str, before: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = {p["name"]: p for p in _status(stack)["parts"]}[part]
+        if found["state"] == "running" and found["pid"] != before:
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"{part} did not come back")
 
 
 def supervisor_pid(stack: Stack) -> int:
-    return int(json.loads(stack.run("status", "--json"))["pid"])
+    return int(_status(stack)["pid"])
+
+
+def _status(stack: Stack) -> dict[str, Any]:
+    """As `ai-stack status` tells it, which exits with 1 while a part is down."""
+    command = [sys.executable, "-m", "ai_stack", "status", "--json"]
+    done = subprocess.run(command, env=stack.environment, capture_output=True, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

@@ -54,11 +54,12 @@ class Target:
     target: float
     unit: str
     at_least: bool
+    otherwise: str = "not run"
 
     @property
     def verdict(self) -> str:
         if self.measured is None:
-            return "not run"
+            return self.otherwise
         kept = self.measured >= self.target if self.at_least else self.measured <= self.target
         return "kept" if kept else "MISSED"
 
@@ -195,7 +196,10 @@ def measure(given: argparse.Namespace) -> Results:
             seen.soaks.append(soak(running, way, home, given.soak))
         if given.llama:
             _say("llama.cpp")
-            seen.llama = measure_llama(running, home, given.rounds)
+            try:
+                seen.llama = measure_llama(running, home, given.rounds)
+            except RuntimeError as error:  # what was measured before is not lost by it
+                _say(f"llama.cpp: {error}")
     return seen
 
 
@@ -239,9 +243,9 @@ def targets(seen: Results) -> list[Target]:
 
 
 def _flat(found: Soak) -> Target:
-    name = f"memory, {found.way}" + (f" ({found.refused})" if found.refused else "")
     grown = None if found.refused else found.last_mb / found.warm_mb
-    return Target(name, grown, 1.05, f"× of {found.warm_mb:g} MB", False)
+    name, unit = f"memory, {found.way}", f"× of {found.warm_mb:g} MB"
+    return Target(name, grown, 1.05, unit, False, f"refused: {found.refused}")
 
 
 COLUMNS = (
@@ -263,11 +267,11 @@ def table(seen: Results) -> str:
     for name, figures in seen.medians().items():
         cells = [form.format(figures[key]) if key in figures else "" for _, key, form in COLUMNS]
         lines.append(f"{name:20}" + "".join(f"{cell:>10}" for cell in cells))
-    lines += ["", f"{'promise':60}{'measured':>10}  {'target':<18}"]
+    lines += ["", f"{'promise':44}{'measured':>10}  {'target':<18}"]
     for t in targets(seen):
         value = "" if t.measured is None else f"{t.measured:.2f}"
         sign = "≥" if t.at_least else "≤"
-        lines.append(f"{t.name:60}{value:>10}  {sign} {t.target:g} {t.unit:<15} {t.verdict}")
+        lines.append(f"{t.name:44}{value:>10}  {sign} {t.target:g} {t.unit:<15} {t.verdict}")
     lines.append(f"rows in the log: {seen.logged['rows']} for {seen.logged['expected']} requests")
     return "\n".join(lines)
 
@@ -293,7 +297,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--litellm", type=Path, help="its program; left out: no comparison")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
     parser.add_argument("--seconds", type=int, default=5, help="length of each load")
-    parser.add_argument("--soak", type=int, default=0, help="requests to watch the memory over")
+    parser.add_argument(
+        "--soak",
+        type=int,
+        default=0,
+        help="requests to watch memory over, in each way: 100000 as promised, 0 for none",
+    )
     parser.add_argument("--llama", action="store_true", help="llama.cpp's tokens/s, tiny model")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     given = parser.parse_args(arguments)

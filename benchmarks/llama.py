@@ -16,8 +16,9 @@ from wrk import body
 sys.path.insert(1, str(Path(__file__).parents[1] / "tests"))
 from gguf import write_chat
 
-MODEL, SLOTS, TOKENS, CONTEXT = "tiny", 8, 400, 1024
+MODEL, SLOTS, TOKENS, CONTEXT = "tiny", 8, 1500, 2048
 STREAMS = (1, SLOTS)
+PAIRS = 7  # at least: each is short, and the machine is never quite still
 
 
 def llama(folder: Path) -> Server:
@@ -36,7 +37,10 @@ def measure(stack: Stack, folder: Path, rounds: int) -> dict[str, float]:
     url = f"llama-cpp://127.0.0.1:{PORTS['llama.cpp']}"
     gateway = Gateway(stack, AI_STACK_ENGINES=url)
     with llama(folder).running(folder, "/health") as direct, gateway.running(folder):
-        pairs = {n: [_pair(direct, gateway, n) for _ in range(max(3, rounds))] for n in STREAMS}
+        pairs = {
+            n: [_pair(direct, gateway, n, k % 2) for k in range(max(PAIRS, rounds))]
+            for n in STREAMS
+        }
     return {f"{n} at once, of {_direct(p):,.0f} tokens/s": _share(p) for n, p in pairs.items()}
 
 
@@ -48,8 +52,11 @@ def _share(pairs: list[tuple[float, float]]) -> float:
     return statistics.median(through for _, through in pairs) / _direct(pairs)
 
 
-def _pair(direct: Server, gateway: Server, streams: int) -> tuple[float, float]:
-    """Tokens a second straight, then through the gateway."""
+def _pair(direct: Server, gateway: Server, streams: int, swapped: int) -> tuple[float, float]:
+    """Tokens a second straight and through the gateway, measured in this order or the other."""
+    if swapped:
+        through = _rate(gateway, streams)
+        return _rate(direct, streams), through
     return _rate(direct, streams), _rate(gateway, streams)
 
 

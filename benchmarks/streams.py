@@ -50,7 +50,7 @@ class Reader:
 
     def _pieces(self) -> Iterator[bytes]:
         end = b""
-        while not end.endswith(b"0\r\n\r\n"):
+        while not end.endswith(b"\r\n0\r\n\r\n"):
             piece = self.socket.recv(1 << 16)
             if not piece:
                 return

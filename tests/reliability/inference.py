@@ -143,7 +143,7 @@ def _unseen(trial: Trial) -> list[str]:
 
 async def measure_stop(trial: Trial) -> Measured:
     """SIGTERM under open streams, while others still knock."""
-    chunks = trial.size(60, 400)  # 3 s, and 40 s: longer than what a stop waits for idle clients
+    chunks = trial.size(60, 800)  # 3 s, and 40 s, as long answers of local models take
     with engines(1, "--chunks", str(chunks), "--delay-ms", "50") as fleet:
         async with before(trial, fleet) as gateway:
             opened = [Caller(gateway.port, chat({"turn": n}), timeout_s=120) for n in range(OPEN)]
