@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ai_stack.caches import Cache, open_cache
+from ai_stack.caches.conversations import Conversations, open_conversations
 from ai_stack.database import Database, changes, inferences, open_database
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
@@ -34,6 +35,7 @@ from ai_stack.services.inference.generation import Generation
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import read_prices
 from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.sessions import Sessions
 from ai_stack.services.inference.similar import SimilarAnswers
 from ai_stack.services.inference.stored import StoredResponses
 from ai_stack.services.maintenance import Maintenance
@@ -69,6 +71,7 @@ class Stack:
     inference: Inference
     text_embeddings: Embeddings
     generation: Generation
+    sessions: Sessions
     responses: Responses
     messages: Messages
     health: HealthChecks
@@ -94,6 +97,7 @@ class _Doors:
 
     database: Database
     cache: Cache
+    conversations: Conversations
     vectors: Vectors
     models: Models
     reranker: Reranker | None
@@ -111,6 +115,8 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack) -> _Doors:
     exits.push_async_callback(database.aclose)
     cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
     exits.push_async_callback(cache.aclose)
+    conversations = open_conversations(settings.redis or "")
+    exits.push_async_callback(conversations.aclose)
     vectors = await exits.enter_async_context(_vectors(settings, database))
     models = Models(database, lambda name: open_embedder(settings, name))
     exits.push_async_callback(models.aclose)
@@ -124,7 +130,9 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack) -> _Doors:
     engines = [open_engine(url) for url in settings.engine_urls if url != SUPERVISED]
     for engine in engines:
         exits.push_async_callback(engine.aclose)
-    return _Doors(database, cache, vectors, models, reranker, parsers, notices, engines)
+    return _Doors(
+        database, cache, conversations, vectors, models, reranker, parsers, notices, engines
+    )
 
 
 def _vectors(settings: Settings, database: Database) -> AbstractAsyncContextManager[Vectors]:
@@ -149,6 +157,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     )
     maintenance, embeddings = _maintenance(doors, indexing)
     inference, search = _inference(settings, doors), _search(settings, doors)
+    generation = Generation(inference, search)
     handlers: dict[str, Handler] = {"import": imports, **maintenance.handlers}
     runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
     return Stack(
@@ -167,7 +176,8 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         maintenance=maintenance,
         inference=inference,
         text_embeddings=Embeddings(inference, models),
-        generation=Generation(inference, search),
+        generation=generation,
+        sessions=Sessions(doors.conversations, generation, settings.session_ttl_s),
         responses=Responses(inference, StoredResponses(database)),
         messages=Messages(inference),
         health=HealthChecks(_probes(doors, inference)),

@@ -2,7 +2,17 @@
 
 from fastapi import APIRouter
 
-from ai_stack.rest import documents, embeddings, generation, health, imports, index, runs, search
+from ai_stack.rest import (
+    documents,
+    embeddings,
+    generation,
+    health,
+    imports,
+    index,
+    runs,
+    search,
+    sessions,
+)
 from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
@@ -10,7 +20,7 @@ from ai_stack.rest.requests import JsonRoute
 def create_router() -> APIRouter:
     """All routes of REST."""
     router = APIRouter(route_class=JsonRoute)
-    for part in (health, imports, documents, search, runs, index, embeddings, generation):
+    for part in (health, imports, documents, search, runs, index, embeddings, generation, sessions):
         router.include_router(part.router)
     router.include_router(openai.create_router())
     return router

@@ -150,7 +150,8 @@ def read_request(body: Mapping[str, Any]) -> GenerateRequest:
     if prompt is not None and not isinstance(prompt, str):
         raise _wrong("prompt", "a text")
     given: Any = messages if prompt is None else [{"role": "user", "content": prompt}]
-    return GenerateRequest(given, fields=read_fields(body, given), documents=read_documents(body))
+    rest = {name: value for name, value in body.items() if name not in PROMPT}
+    return GenerateRequest(given, fields=read_fields(rest, given), documents=read_documents(rest))
 
 
 def read_fields(body: Mapping[str, Any], messages: Any) -> dict[str, object]:
@@ -158,7 +159,9 @@ def read_fields(body: Mapping[str, Any], messages: Any) -> dict[str, object]:
     for name in UNSUITED:
         if name in body:
             raise _wrong(name, "left out: /v1/chat/completions takes it")
-    chat = {n: v for n, v in body.items() if n not in (*PROMPT, *OWN)}
+    if "messages" in body:
+        raise _wrong("messages", "left out here")
+    chat = {name: value for name, value in body.items() if name not in OWN}
     passed = checked("chat", {**chat, "messages": messages})
     return {name: value for name, value in passed.items() if name != "messages"}
 
