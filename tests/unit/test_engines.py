@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import engines
 from ai_stack.engines import open_engine
 from ai_stack.engines.assembly import assembled
-from ai_stack.engines.http import HIGH_WATER_BYTES, Answer, Client, Connection, Origin
+from ai_stack.engines.http import HIGH_WATER_BYTES, Answer, Client, Connection
 from ai_stack.engines.memory import MemoryEngine, Turn
+from ai_stack.engines.origin import Origin
 from ai_stack.engines.refusals import LONGEST_MESSAGE, refusal
 from ai_stack.errors import (
     AIStackError,

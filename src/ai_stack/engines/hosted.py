@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 from ai_stack.channel import Channel
 from ai_stack.engines import Reply
-from ai_stack.engines.http import Origin
 from ai_stack.engines.listing import number, operations
 from ai_stack.engines.llama_cpp import LlamaCppEngine
+from ai_stack.engines.origin import Origin
 from ai_stack.engines.wire import Wire, strange
 from ai_stack.errors import (
     AIStackError,

@@ -9,10 +9,10 @@ import orjson
 
 from ai_stack.engines import Reply
 from ai_stack.engines.assembly import assembled, streamed
-from ai_stack.engines.http import Origin
 from ai_stack.engines.infill import Infill
 from ai_stack.engines.listing import entries, number, served
 from ai_stack.engines.openai import PATHS
+from ai_stack.engines.origin import Origin
 from ai_stack.engines.wire import Wire, strange
 from ai_stack.models.inference import (
     GENERATION,

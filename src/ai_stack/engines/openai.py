@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from ai_stack.engines.http import Answer, Origin
+from ai_stack.engines.http import Answer
 from ai_stack.engines.listing import entries, served
+from ai_stack.engines.origin import Origin
 from ai_stack.engines.wire import Wire
 from ai_stack.errors import Unsupported
 from ai_stack.models.inference import Body, Call, Operation, ServedModel, Tokens

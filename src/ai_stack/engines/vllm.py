@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ai_stack.engines.http import Answer, Origin
+from ai_stack.engines.http import Answer
 from ai_stack.engines.listing import entries, served
 from ai_stack.engines.openai import PATHS
+from ai_stack.engines.origin import Origin
 from ai_stack.engines.wire import Wire, strange
 from ai_stack.models.inference import Body, Call, ServedModel, Tokens
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import orjson
 
-from ai_stack.engines.http import Answer, Client, Origin
+from ai_stack.engines.http import Answer, Client
+from ai_stack.engines.origin import Origin
 from ai_stack.engines.refusals import refusal
 from ai_stack.errors import EngineFailed
 
