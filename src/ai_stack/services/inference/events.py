@@ -73,6 +73,8 @@ class Stream:
         if payload == b"[DONE]":
             self.finished = True
             return event, None
+        if payload == b"null":  # how llama.cpp begins with several prompts
+            return None, None
         chunk = _read(payload)
         return self._chunk(event, chunk), chunk
 
