@@ -38,6 +38,7 @@ from ai_stack.services.inference.routing import Router
 from ai_stack.services.inference.sessions import Sessions
 from ai_stack.services.inference.similar import SimilarAnswers
 from ai_stack.services.inference.stored import StoredResponses
+from ai_stack.services.inference.usage import Usage
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.retention import Retention
@@ -72,6 +73,7 @@ class Stack:
     text_embeddings: Embeddings
     generation: Generation
     sessions: Sessions
+    usage: Usage
     responses: Responses
     messages: Messages
     health: HealthChecks
@@ -157,7 +159,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     )
     maintenance, embeddings = _maintenance(doors, indexing)
     inference, search = _inference(settings, doors), _search(settings, doors)
-    generation = Generation(inference, search)
+    generation, stored = Generation(inference, search), StoredResponses(database)
     handlers: dict[str, Handler] = {"import": imports, **maintenance.handlers}
     runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
     return Stack(
@@ -171,14 +173,15 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         uploads=_uploads(settings, database, runs),
         exports=Exports(database),
         watching=_watching(settings, database, runs, imports),
-        retention=Retention(database),
+        retention=Retention(database, stored),
         embeddings=embeddings,
         maintenance=maintenance,
         inference=inference,
         text_embeddings=Embeddings(inference, models),
         generation=generation,
         sessions=Sessions(doors.conversations, generation, settings.session_ttl_s),
-        responses=Responses(inference, StoredResponses(database)),
+        usage=Usage(database),
+        responses=Responses(inference, stored),
         messages=Messages(inference),
         health=HealthChecks(_probes(doors, inference)),
     )

@@ -23,12 +23,7 @@ class Server:
         self.socket = folder / "redis.sock"
         program = shutil.copy(find_program(), folder / "redis-server")
         options = ("--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder))
-        rules = (
-            "--save",
-            "",
-            "--user",
-            *["default", "on", "nopass", "~*", "&*", "+@all", "-@scripting"],
-        )
+        user = ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-@scripting")
         self.command = [str(program), *options, "--save", "", *user]
         self.start()
 

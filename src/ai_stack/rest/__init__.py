@@ -9,6 +9,7 @@ from ai_stack.rest import (
     health,
     imports,
     index,
+    inference,
     runs,
     search,
     sessions,
@@ -16,11 +17,16 @@ from ai_stack.rest import (
 from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
+PARTS = (
+    *(health, imports, documents, search, runs, index, embeddings),
+    *(generation, inference, sessions),
+)
+
 
 def create_router() -> APIRouter:
     """All routes of REST."""
     router = APIRouter(route_class=JsonRoute)
-    for part in (health, imports, documents, search, runs, index, embeddings, generation, sessions):
+    for part in PARTS:
         router.include_router(part.router)
     router.include_router(openai.create_router())
     return router

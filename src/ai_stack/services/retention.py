@@ -5,10 +5,12 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ai_stack.database import Database, locks, runs
+from ai_stack.database import Database, inferences, locks, runs
 from ai_stack.errors import AIStackError
+from ai_stack.services.inference.stored import StoredResponses
 
 ANSWERS, ENDED_RUNS, UPLOADS = timedelta(days=2), timedelta(days=30), timedelta(hours=6)
+INFERENCES, RESPONSES = timedelta(days=90), timedelta(days=30)
 PAUSE_S, RETRY_S = 3600.0, 60.0
 
 log = logging.getLogger(__name__)
@@ -16,13 +18,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Forgets answers to repeated requests, ended runs, and uploads whose gateway died."""
+    """Forgets answers to repeated requests, ended runs, uploads whose gateway died, the log of
+    inferences, and stored responses.
+    """
 
     database: Database
+    responses: StoredResponses
 
     async def sweep(self) -> int:
         """Forget what is old, of every project; how many rows there were."""
         swept = await runs.sweep(self.database, ANSWERS, ENDED_RUNS)
+        swept += await inferences.sweep(self.database, INFERENCES)
+        swept += await self.responses.sweep(RESPONSES)
         for project in await runs.projects(self.database):
             async with self.database.transaction(project) as tx:
                 swept += await runs.delete_uploads(tx, UPLOADS)

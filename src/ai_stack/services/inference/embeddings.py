@@ -43,13 +43,19 @@ class Embeddings:
 
     async def open(self, body: Mapping[str, Any], principal: Principal, options: Options) -> Answer:
         """The vectors of `input`, in OpenAI's form; raises as Inference.open does."""
+        return Answer(body=orjson.dumps(await self.vectors(body, principal, options)))
+
+    async def vectors(
+        self, body: Mapping[str, Any], principal: Principal, options: Options
+    ) -> dict[str, Any]:
+        """As `open`, as an object."""
         asked = checked("embedding", body)
         own = await self._own(cast("str | None", asked.get("model")))
         if own is None:
             answer = await self._of_engine(asked, principal, options)
         else:
             answer = await self._of_ours(own, asked["input"])
-        return Answer(body=orjson.dumps(_shaped(answer, asked)))
+        return _shaped(answer, asked)
 
     async def _own(self, name: str | None) -> str | None:
         """The stack's model that is meant, None for one that an engine serves."""

@@ -138,6 +138,11 @@ class Fleet:
         default = self._known(self._default) if self._default else None
         return sorted(found.values(), key=lambda model: model.id != default)
 
+    def serving(self, model: str) -> dict[str, ServedModel]:
+        """The engines that serve a model, by their names, each with what it serves."""
+        found = ((m.engine.name, m.serves(model)) for m in self.members)
+        return {name: served for name, served in found if served is not None}
+
     async def pool(self, name: str | None, operation: Operation) -> Pool:
         """The engines for a model, by its id or a name that means it; None is the default one.
 
