@@ -1,6 +1,8 @@
 """The embedder's process under load, faults and restarts, and downloads from a hub."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -254,3 +256,21 @@ async def test_the_child_fetches_a_model_that_it_is_told(
             assert (await embedder.embed(["a text"], "passage")).shape == (1, 384)
             await embedder.ping()
     assert [f.name for f in (tmp_path / "hub").iterdir()] == ["Xenova--gte-small@main"]
+
+
+def test_a_user_may_run_it_at_a_lower_priority() -> None:
+    """Its threads may not go back up, and without them nothing would ever be embedded."""
+    code = """if True:
+        import os
+        from ai_stack.embedders.child import Worker
+
+        class Once:
+            def take(self):
+                os._exit(42)
+
+        os.nice(5)
+        if os.getuid() == 0:
+            os.setuid(65534)
+        Worker(Once(), None, None, 0).run()
+    """
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL).returncode == 42

@@ -265,8 +265,10 @@ def test_a_client_is_connected_once(name: str, connect, home: Path, played: Play
     written = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
     status, said = connect(name)
     assert "wrote" not in said
+    assert connect(name, "--model", "other-chat")[0] == 0
     names = {p for p in home.rglob("*") if p.is_file()}
-    assert names == set(written)
+    assert names == set(written), "what was not there before has no copy from before"
+    assert connect(name)[0] == 0
     noted = json.loads((home / ".config/nixos-ai-stack/ai-optimizer.json").read_text())
     assert noted["address"] == "http://127.0.0.1:8091"
     row = noted["clients"][name]

@@ -192,6 +192,15 @@ def test_the_hub_is_asked_only_when_wished(tmp_path: Path) -> None:
         assert said(network.hub, stack) == ""
 
 
+def test_an_embedder_that_fails_is_seen(stack: Stack) -> None:
+    with gateway() as played:
+        stack.settings = stack.settings.model_copy(update={"url": played.url})
+        stack.served = SERVED
+        assert said(parts.embedding, stack) == ""
+        played.broken.add("/v1/embeddings")
+        assert "ai-stack restart embedder" in said(parts.embedding, stack)
+
+
 def test_broken_settings_do_not_keep_it_from_looking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

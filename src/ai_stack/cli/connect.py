@@ -68,7 +68,7 @@ def connect(
     if only_print:
         told["files"] = [{"path": str(e.path), "text": e.change("")} for e in edits]
     else:
-        told["files"] = [_json(written) for written in _apply(edits)]
+        told["files"] = [_json(written) for written in _apply(settings, edits)]
         given = {"url": target.url if url else None, "project": places.project}
         _note(settings, client, target, edits, given)
     told["steps"] = _steps(found, target, places, edits)
@@ -134,10 +134,11 @@ def _chosen(found: served.Served, model: str | None) -> served.Model:
     return chosen
 
 
-def _apply(edits: Sequence[Edit]) -> list[files.Written]:
+def _apply(settings: Settings, edits: Sequence[Edit]) -> list[files.Written]:
     """Write all files, or none when one of them cannot be understood."""
+    ours = optimizer.files_of(optimizer.load(settings))
     planned = [(edit.path, before := files.read(edit.path), _after(edit, before)) for edit in edits]
-    return [files.write(*plan) for plan in planned]
+    return [files.write(*plan, keep=str(plan[0]) not in ours) for plan in planned]
 
 
 def _after(edit: Edit, before: str) -> str:

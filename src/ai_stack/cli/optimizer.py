@@ -43,6 +43,13 @@ def record(settings: Settings, address: str, clients: Mapping[str, Any] | None =
     return path
 
 
+def files_of(found: Mapping[str, Any]) -> set[str]:
+    """The files that were written for clients before."""
+    clients = found.get("clients")
+    rows = clients.values() if isinstance(clients, dict) else ()
+    return {path for row in rows if isinstance(row, dict) for path in row.get("files", ())}
+
+
 def announce(settings: Settings, say: Callable[[str], None]) -> None:
     """Note where the stack that has just started is; a file that refuses stops nothing."""
     try:

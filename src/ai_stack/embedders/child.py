@@ -37,7 +37,7 @@ BATCH_TOKENS = 256
 PASSAGE_TOKENS, QUERY_TOKENS = 1 << 16, 1 << 13
 ADMITTED_CHARACTERS = 64 << 20
 INLINE_CHARACTERS = 2_000
-PAIR_NICENESS, PASSAGE_NICENESS = 2, 5
+PAIR_NICENESS, PASSAGE_NICENESS, LEAST_PRIORITY = 2, 5, 19
 
 METHODS = ("open", "ping", "embed", "spans", "decoded")
 
@@ -141,7 +141,9 @@ class Worker:
     niceness: int
 
     def run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self.niceness)
+        # On top of the process' own, since only an administrator may go below that.
+        nice = min(LEAST_PRIORITY, os.getpriority(os.PRIO_PROCESS, 0) + self.niceness)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
         while True:
             self._once(self.backlog.take())
 

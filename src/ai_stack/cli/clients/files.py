@@ -35,27 +35,31 @@ def read(path: Path) -> str:
         raise Malformed(f"{path} is not UTF-8 text. Nothing was changed.") from None
 
 
-def write(path: Path, before: str, after: str) -> Written:
-    """Put `after` in the place of `before`; a link stays one, and what it leads to is replaced."""
+def write(path: Path, before: str, after: str, *, keep: bool) -> Written:
+    """Put `after` in the place of `before`; a link stays one, and what it leads to is replaced.
+
+    With `keep` what was there stays beside it, unless something does already.
+    """
     if before == after and path.exists():
         return Written(path, changed=False)
+    backup = path.with_name(path.name + BACKUP)
+    keep = keep and path.exists() and not backup.exists()
     try:
-        return _write(path.resolve() if path.is_symlink() else path, path, before, after)
+        _write(path.resolve(), before, after, backup if keep else None)
     except OSError as error:
         raise StackError(
             f"{path} cannot be written: {error.strerror}. If another program manages it, "
             "`--print` shows what to put there."
         ) from None
-
-
-def _write(real: Path, path: Path, before: str, after: str) -> Written:
-    mode = real.stat().st_mode & 0o777 if real.exists() else 0o600
-    real.parent.mkdir(parents=True, exist_ok=True)
-    backup = path.with_name(path.name + BACKUP)
-    if real.exists() and not backup.exists():
-        replace(backup, before, mode)
-    replace(real, after, mode)
     return Written(path, changed=True, backup=backup if backup.exists() else None)
+
+
+def _write(path: Path, before: str, after: str, backup: Path | None) -> None:
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if backup is not None:
+        replace(backup, before, mode)
+    replace(path, after, mode)
 
 
 def replace(path: Path, text: str, mode: int = 0o600) -> None:

@@ -24,6 +24,7 @@ PROOFS: Mapping[Capability, str] = {
     'what = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}\n'
     'tool = {"type": "function", "function": {"name": "report", "parameters": what}}\n'
     'ask |= {"max_tokens": 256, "temperature": 0}\n'
+    'ask["messages"][0]["content"] = "Call the tool `report` with ok set to true."\n'
     'said = client.chat.completions.create(**ask, tools=[tool], tool_choice="required")\n'
     "call = said.choices[0].message.tool_calls[0].function\n"
     'assert call.name == "report" and "ok" in json.loads(call.arguments), call',

@@ -79,15 +79,15 @@ def _by_itself(proof: Proof) -> None:
             )
         except subprocess.TimeoutExpired:
             raise NotProved(f"it did not end within {LONGEST_S:.0f} s") from None
-    said = f"{done.stdout}\n{done.stderr}"
-    if done.returncode != 0 or proof.said not in said:
-        program = Path(proof.command[0]).name
-        raise NotProved(f"{program} exited with {done.returncode}: {_last(said)}")
+    if done.returncode != 0 or proof.said not in done.stdout:
+        said = (done.stdout, done.stderr) if done.returncode == 0 else (done.stderr, done.stdout)
+        last = next(filter(None, map(_last, said)), "it said nothing")
+        raise NotProved(f"{Path(proof.command[0]).name} exited with {done.returncode}: {last}")
 
 
 def _last(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip(" │╭╮╰╯─")]
-    return shortened(printable(lines[-1]), 200) if lines else "it said nothing"
+    return shortened(printable(lines[-1]), 200) if lines else ""
 
 
 def _chat(target: Target) -> None:
@@ -97,7 +97,8 @@ def _chat(target: Target) -> None:
 
 def _tools(target: Target) -> None:
     more = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 256, "temperature": 0}
-    answer = _asked(target, "chat/completions", {**_question(target), **more})
+    asked = "Call the tool `report` with ok set to true."
+    answer = _asked(target, "chat/completions", {**_question(target, asked), **more})
     called = answer["choices"][0]["message"]["tool_calls"][0]["function"]
     _expect(called["name"] == "report" and "ok" in json.loads(called["arguments"]), answer)
 
@@ -123,8 +124,8 @@ def _stream(target: Target) -> None:
     _expect(any(json.loads(event).get("choices") for event in events[:-1]), events[:1])
 
 
-def _question(target: Target) -> dict[str, Any]:
-    messages = [{"role": "user", "content": "Say ok."}]
+def _question(target: Target, content: str = "Say ok.") -> dict[str, Any]:
+    messages = [{"role": "user", "content": content}]
     return {"model": target.model, "messages": messages, "max_tokens": 16}
 
 

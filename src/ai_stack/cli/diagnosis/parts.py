@@ -4,13 +4,16 @@ import errno
 import socket
 from collections.abc import Iterator
 
+import httpx
 import psutil
 
+from ai_stack.cli.clients.served import direct
 from ai_stack.cli.diagnosis import Finding, Stack
-from ai_stack.settings import SUPERVISED
+from ai_stack.supervisor.leftovers import marked
 from ai_stack.supervisor.parts import LLAMA_CPP
 
 GOOD = ("healthy", "disabled")
+EMBEDDING_S = 10.0
 WELL = ("running", "done")
 
 
@@ -78,6 +81,25 @@ def gateway(stack: Stack) -> Iterator[Finding]:
             )
 
 
+def embedding(stack: Stack) -> Iterator[Finding]:
+    """An embedder that answers pings may hang all the same, and searches with it."""
+    if stack.served is None or stack.served.embedding_model is None:
+        return
+    body = {"model": stack.served.embedding_model, "input": "heron"}
+    with direct(stack.url, EMBEDDING_S) as client:
+        try:
+            failed = client.post(f"{stack.url}/v1/embeddings", json=body).is_error
+        except httpx.HTTPError:
+            failed = True
+    if failed:
+        yield Finding(
+            "embedding",
+            f"The gateway embeds no text within {EMBEDDING_S:.0f} s.",
+            "Searches find by words alone, and documents wait for the index.",
+            "ai-stack restart embedder; ai-stack logs embedder may tell why",
+        )
+
+
 def _taken(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
@@ -97,21 +119,13 @@ def _listener(stack: Stack, port: int) -> str | None:
         if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port
     }
     known = pids - {None}
-    if known and all(_ours(stack, pid) for pid in known if pid):
+    ours = {child.pid for child in marked(stack.settings.data_dir.absolute())} if stack.runs else ()
+    if known and known <= set(ours):
         return None
     if not known:  # only the system's administrator sees whose processes these are
         own_gateway = port == stack.settings.port and stack.runs and stack.health is not None
         return None if own_gateway else "a program of another user"
     return ", ".join(f"{_name(pid)} (process {pid})" for pid in sorted(p for p in known if p))
-
-
-def _ours(stack: Stack, pid: int) -> bool:
-    """Whether a process carries the mark of this data folder."""
-    try:
-        found = psutil.Process(pid).environ().get(SUPERVISED)
-    except psutil.Error:
-        return False
-    return found == str(stack.settings.data_dir.absolute())
 
 
 def _name(pid: int) -> str:
