@@ -21,6 +21,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "reindex": ("index", "Write the vector index anew, without embedding again."),
     "fsck": ("index", "Find and repair divergences between documents and index."),
     "eval": ("evaluation", "Judge search by a golden set, by mode and weight."),
+    "chat": ("chat", "Ask a model, about your documents too; or talk with it."),
+    "usage": ("usage", "Show requests, tokens and cost by time and model."),
     "models": ("models", "List, pull, show, load and remove language models."),
     "serve": ("processes", "Run the gateway alone, on the servers that the settings name."),
     "worker": ("processes", "Run the background work alone."),

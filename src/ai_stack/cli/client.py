@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeAlias
 from urllib.parse import quote, urlsplit
@@ -85,6 +85,26 @@ class Gateway:
         with self._translated(), self._http.stream("GET", path, params=given(**params)) as reply:
             self._check(reply)
             yield reply.iter_bytes()
+
+    def chunks(self, path: str, body: Answer) -> Generator[Answer, None, None]:
+        """The events of a streamed answer up to its [DONE]; one that breaks off raises.
+
+        Closing the iterator drops the connection, by which the gateway stops the work.
+        """
+        with self._translated(), self._http.stream("POST", path, json=body) as reply:
+            self._check(reply)
+            for line in reply.iter_lines():
+                data = line.removeprefix("data: ")
+                if data == "[DONE]":
+                    return
+                if data != line:
+                    yield self._event(json.loads(data))
+        raise Unreachable("The answer broke off before its end.")
+
+    def _event(self, event: Answer) -> Answer:
+        if "error" in event:
+            raise Refused(int(event["error"]["status"]), str(event["error"]["detail"]))
+        return event
 
     def events(self, run_id: str) -> Iterator[tuple[str, Answer]]:
         """A run's events as (kind, data), from its first to its last; reconnects by itself."""
