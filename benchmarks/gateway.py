@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from contenders import (
@@ -72,6 +73,7 @@ class Results:
     logged: dict[str, int] = field(default_factory=dict)
     soaks: list[Soak] = field(default_factory=list)
     llama: dict[str, float] = field(default_factory=dict)
+    others_busy: float = 0.0
 
     def add(self, name: str, figures: Figures) -> None:
         self.rounds.setdefault(name, []).append(figures)
@@ -182,7 +184,7 @@ def measure_cached(running: Stack, home: Path, given: argparse.Namespace, seen: 
 
 
 def measure(given: argparse.Namespace) -> Results:
-    seen = Results()
+    seen = Results(others_busy=psutil.cpu_percent(3) / 100)
     with ExitStack() as exits:
         home = exits.enter_context(folder())
         direct = exits.enter_context(engine("--chunks", str(CHUNKS)).running(home))
@@ -272,6 +274,7 @@ def table(seen: Results) -> str:
         value = "" if t.measured is None else f"{t.measured:.2f}"
         sign = "≥" if t.at_least else "≤"
         lines.append(f"{t.name:44}{value:>10}  {sign} {t.target:g} {t.unit:<15} {t.verdict}")
+    lines.append(f"the machine was {seen.others_busy:.0%} busy before it began")
     lines.append(f"rows in the log: {seen.logged['rows']} for {seen.logged['expected']} requests")
     return "\n".join(lines)
 
@@ -281,7 +284,12 @@ def _report(seen: Results) -> str:
         {"name": t.name, "measured": t.measured, "target": t.target, "verdict": t.verdict}
         for t in targets(seen)
     ]
-    given = {"medians": seen.medians(), "rounds": seen.rounds, "promises": promises}
+    given = {
+        "others_busy": seen.others_busy,
+        "medians": seen.medians(),
+        "rounds": seen.rounds,
+        "promises": promises,
+    }
     extra = {"logged": seen.logged, "soaks": [*map(as_json, seen.soaks)], "llama": seen.llama}
     return json.dumps({**given, **extra}, indent=2)
 
