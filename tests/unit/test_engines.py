@@ -18,6 +18,7 @@ import engines
 from ai_stack.engines import open_engine
 from ai_stack.engines.assembly import assembled
 from ai_stack.engines.http import HIGH_WATER_BYTES, Answer, Client, Connection
+from ai_stack.engines.llama_cpp import forced
 from ai_stack.engines.memory import MemoryEngine, Turn
 from ai_stack.engines.origin import Origin
 from ai_stack.engines.refusals import LONGEST_MESSAGE, refusal
@@ -714,3 +715,15 @@ async def test_the_engine_in_memory_follows_its_script() -> None:
     assert await engines.whole(await engine.send(call)) == b"raw"
     assert engine.working == 0
     assert len(engine.calls) == 3
+
+
+def test_llama_cpp_is_left_with_the_one_function_that_is_chosen() -> None:
+    """It ignores a choice that is an object."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
+    choice = {"type": "function", "function": {"name": "b"}}
+    assert forced({"tools": tools, "tool_choice": choice}) == {
+        "tools": tools[1:],
+        "tool_choice": "required",
+    }
+    for untouched in ({"tools": tools, "tool_choice": "auto"}, {"tools": tools}, {}):
+        assert forced(untouched) is untouched

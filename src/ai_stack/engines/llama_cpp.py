@@ -76,6 +76,7 @@ class LlamaCppEngine:
             return await self._wire.open(path, call.encoded)
         if call.operation == "completion" and body.get("suffix"):
             body = await self._filled(body)
+        body = forced(body)
         if not call.streamed and not body.get("logprobs"):
             return await assembled(await self._wire.open(path, orjson.dumps(streamed(body))))
         encoded = call.encoded if body is call.body else orjson.dumps(body)
@@ -130,3 +131,17 @@ def _revision(entry: Mapping[str, Any], told: Mapping[str, Any]) -> str:
 
 def open_backend(url: str) -> LlamaCppEngine:
     return LlamaCppEngine(Wire(Origin.of(url, port=PORT)))
+
+
+def forced(body: Body) -> Body:
+    """A choice of one function as llama.cpp takes it: that tool alone, and required."""
+    choice = body.get("tool_choice")
+    if not isinstance(choice, Mapping):
+        return body
+    wanted = (choice.get("function") or {}).get("name")
+    tools = [t for t in _listed(body.get("tools")) if t["function"]["name"] == wanted]
+    return {**body, "tools": tools, "tool_choice": "required"} if tools else body
+
+
+def _listed(tools: object) -> list[Mapping[str, Any]]:
+    return tools if isinstance(tools, list) else []
