@@ -130,7 +130,6 @@ SHAPES: dict[str, Shape] = {
     "reset in the middle of an event": Shape("error", (sse(ONE, TWO[:40]), reset)),
     "half an event, then [DONE]": Shape("error", (sse(ONE, TWO[:40] + b"\n\n" + DONE), finish)),
     "an event that is not JSON": Shape("error", (sse(ONE, b"data: {oops}\n\n", DONE), finish)),
-    "data: null": Shape("error", (sse(ONE, b"data: null\n\n", DONE), finish)),
     "data: a list": Shape("error", (sse(ONE, b'data: ["a"]\n\n', DONE), finish)),
     "an object without choices": Shape("error", (sse(ONE, b'data: {"x": 1}\n\n', DONE), finish)),
     "choices of the wrong type": Shape(
@@ -171,7 +170,8 @@ SHAPES: dict[str, Shape] = {
     "silence in the middle": Shape("error", (sse(ONE, TWO), hang)),
     "silence from the start": Shape("error", (hang,)),
     "what is no HTTP": Shape("error", (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), close)),
-    # Odd, and clean by the standard of server-sent events.
+    # Odd, and clean by the standard of server-sent events, or a known engine's way.
+    "data: null, as llama.cpp says": Shape("done", (sse(b"data: null\n\n", GOOD), finish)),
     "more after [DONE]": Shape("done", (sse(GOOD, TWO), finish)),
     "open after [DONE]": Shape("done", (sse(GOOD), hang)),
     "reset after [DONE]": Shape("done", (sse(GOOD), reset)),
