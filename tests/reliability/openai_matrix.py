@@ -1,40 +1,23 @@
-"""Row 13: the official OpenAI client against real llama.cpp servers, each answer validated.
-
-The client itself does not check types, so every body and every event is read once more by the
-client's own models in strict mode.
-"""
+"""Row 13: the official OpenAI client against real llama.cpp servers, each answer validated."""
 
 import asyncio
-import base64
-import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import openai
 import orjson
 from openai import AsyncOpenAI
-from openai.types import Completion, CreateEmbeddingResponse, Model
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from gguf import Shape, write_chat
-from reliability.clients import Client
 from reliability.engines import Gateway, before
-from reliability.grounds import end, until
+from reliability.llamas import CALLER, CONTEXT, SAID, SPEAKER, TINY, listens, llamas
+from reliability.openai_client import client_of, numbers
 from reliability.verdicts import Measured, Row, Trial
-from stacks import free_port
 
-TINY, SPEAKER, CALLER, EMBEDDER = "tiny", "speaker", "caller", "all-MiniLM-L6-v2"
-CONTEXT = 512
-SAID = "Paris is the capital of France."
-CALLED = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+EMBEDDER = "all-MiniLM-L6-v2"
 HELLO: Any = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER: Any = {
     "type": "function",
@@ -66,119 +49,6 @@ VERDICT: Any = {
 
 Case = Callable[[AsyncOpenAI], Awaitable[None]]
 CASES: dict[str, Case] = {}
-
-
-class Recorder(httpx.AsyncHTTPTransport):
-    """Reads every body besides the client, and validates it by the client's models."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.faults: list[str] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await super().handle_async_request(request)
-        stream = answer.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
-        answer.stream = Recorded(stream, lambda body: self._check(request, answer, body))
-        return answer
-
-    def _check(self, request: httpx.Request, answer: httpx.Response, body: bytes) -> None:
-        path = request.url.path.removeprefix("/v1")
-        try:
-            if answer.status_code >= 400:
-                _Refused.model_validate_json(body, strict=True)
-            elif answer.headers["content-type"].startswith("text/event-stream"):
-                _check_events(path, body)
-            elif request.method != "DELETE":
-                _check_whole(path, body)
-        except (ValidationError, AssertionError, ValueError) as error:
-            first = " ".join(str(error).split())[:300]
-            self.faults.append(f"{path} ({answer.status_code}): {first}")
-
-
-class Recorded(httpx.AsyncByteStream):
-    """A body on its way to the client; told of when it is at its end."""
-
-    def __init__(self, source: httpx.AsyncByteStream, ended: Callable[[bytes], None]) -> None:
-        self.source, self.ended, self.body = source, ended, bytearray()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self.source:
-            self.body += piece
-            yield piece
-        self.ended(bytes(self.body))
-
-    async def aclose(self) -> None:
-        await self.source.aclose()
-
-
-class _Error(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class _Refused(BaseModel):
-    error: _Error
-
-
-class _Models(BaseModel):
-    object: str
-    data: list[Model]
-
-
-def _check_whole(path: str, body: bytes) -> None:
-    if path == "/models":
-        assert orjson.loads(body)["data"][0]["context_length"]
-        _Models.model_validate_json(body, strict=True)
-    elif path.startswith("/models/"):
-        Model.model_validate_json(body, strict=True)
-    elif path == "/embeddings":
-        told = orjson.loads(body)
-        for item in told["data"]:  # the client's model knows no base64
-            item["embedding"] = _numbers(item["embedding"])
-        CreateEmbeddingResponse.model_validate_json(orjson.dumps(told), strict=True)
-    elif path.startswith("/responses"):
-        Response.model_validate_json(body, strict=True)
-    else:
-        kinds: dict[str, type[BaseModel]] = {
-            "/chat/completions": ChatCompletion,
-            "/completions": Completion,
-        }
-        kinds[path].model_validate_json(body, strict=True)
-
-
-def _numbers(embedding: str | list[float]) -> list[float]:
-    if isinstance(embedding, list):
-        return embedding
-    return np.frombuffer(base64.b64decode(embedding), "<f4").tolist()
-
-
-def _check_events(path: str, body: bytes) -> None:
-    if path.startswith("/responses"):
-        adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-        for event in body.split(b"\n\n"):
-            for line in event.split(b"\n"):
-                if line.startswith(b"data: {"):
-                    adapter.validate_json(line[6:], strict=True)
-        return
-    *events, end = body.split(b"\n\n")
-    assert end == b"", "a stream ends with an empty line"
-    assert events[-1] == b"data: [DONE]", "a stream ends with [DONE]"
-    for event in events[:-1]:
-        if not event.startswith(b":"):
-            _check_chunk(path, event.removeprefix(b"data: "))
-
-
-def _check_chunk(path: str, chunk: bytes) -> None:
-    if "chat" in path:
-        ChatCompletionChunk.model_validate_json(chunk, strict=True)
-        return
-    told = orjson.loads(chunk)
-    for choice in told["choices"]:  # the client's model is of whole answers, which have one
-        choice["finish_reason"] = choice["finish_reason"] or "stop"
-    Completion.model_validate_json(orjson.dumps(told), strict=True)
 
 
 def case(function: Case) -> Case:
@@ -409,7 +279,7 @@ async def embeddings(client: AsyncOpenAI) -> None:
     default = await client.embeddings.create(model=EMBEDDER, input="harbour")
     vector = np.array(default.data[0].embedding)
     assert vector.shape == (384,)
-    assert np.allclose(vector, _numbers(told[0]["embedding"]), atol=2e-2)
+    assert np.allclose(vector, numbers(told[0]["embedding"]), atol=2e-2)
     assert abs(np.linalg.norm(vector) - 1) < 1e-3
     assert default.usage.prompt_tokens > 0
 
@@ -566,34 +436,9 @@ async def _refused(call: Awaitable[Any], kind: type[openai.APIStatusError]) -> A
     raise AssertionError(f"{kind.__name__} was expected")
 
 
-@contextmanager
-def llamas(folder: Path) -> Iterator[list[str]]:
-    """Three real servers: one that says a sentence, one that calls a tool, one of gibberish."""
-    shape = Shape(context=CONTEXT)
-    files = {
-        TINY: write_chat(folder / "tiny.gguf", shape=shape),
-        SPEAKER: write_chat(folder / "speaker.gguf", say=SAID),
-        CALLER: write_chat(folder / "caller.gguf", say=CALLED),
-    }
-    started = [_llama(name, file, free_port()) for name, file in files.items()]
-    try:
-        yield [url for url, _ in started]
-    finally:
-        for _, process in started:
-            end(process)
-
-
-def _llama(name: str, file: Path, port: int) -> tuple[str, "subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "ai_stack.supervisor.llama_server", "-m", str(file)]
-    command += ["--alias", name, "--port", str(port), "-np", "2", "-t", "1", "--jinja", "-lv", "0"]
-    command += ["-c", str(2 * (CONTEXT if name == TINY else 4096)), "--slots", "--metrics"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    return f"llama-cpp://127.0.0.1:{port}", process
-
-
 async def measure(trial: Trial) -> Measured:
     with tempfile.TemporaryDirectory(prefix="ai-stack-matrix-") as made, llamas(Path(made)) as urls:
-        await asyncio.gather(*map(_listens, urls))
+        await asyncio.gather(*map(listens, urls))
         async with before(trial, [], AI_STACK_ENGINES=" ".join(urls)) as gateway:
             failed = {name: await _run(trial, gateway, name) for name in CASES}
     faults = [f"{name}: {fault}" for name, found in failed.items() for fault in found]
@@ -601,18 +446,8 @@ async def measure(trial: Trial) -> Measured:
     return Measured({"passed": f"{passed}/{len(CASES)}"}, tuple(faults))
 
 
-async def _listens(url: str) -> None:
-    client = Client(int(url.rpartition(":")[2]), timeout_s=2)
-
-    async def ready() -> bool:
-        return (await client.request("GET", "/health")).ok
-
-    await until(ready, 30)
-    client.close()
-
-
 async def _run(trial: Trial, gateway: Gateway, name: str) -> list[str]:
-    async with _client(gateway) as (client, recorder):
+    async with client_of(gateway) as (client, recorder):
         faults = []
         try:
             await CASES[name](client)
@@ -621,14 +456,6 @@ async def _run(trial: Trial, gateway: Gateway, name: str) -> list[str]:
         faults += recorder.faults
     trial.log.write("case", name=name, faults=faults)
     return faults
-
-
-@asynccontextmanager
-async def _client(gateway: Gateway) -> AsyncIterator[tuple[AsyncOpenAI, Recorder]]:
-    recorder = Recorder()
-    async with httpx.AsyncClient(transport=recorder) as http:
-        url = f"http://127.0.0.1:{gateway.port}/v1"
-        yield AsyncOpenAI(base_url=url, api_key="none", http_client=http, max_retries=0), recorder
 
 
 ROWS = (
