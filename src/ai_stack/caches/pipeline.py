@@ -132,6 +132,7 @@ class _Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader()
         self._waiting = deque[tuple[asyncio.Future[object] | None, float]]()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
 
@@ -153,9 +154,17 @@ class _Link(asyncio.Protocol):
         if self.ended or self._transport is None or len(self._waiting) >= MAX_WAITING:
             raise Down
         self._waiting.append((answer, self._loop.time()))
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_S, self._look)
+
+    def _flush(self) -> None:
+        """Send what this turn of the loop has brought, in one system call."""
+        unsent, self._unsent = self._unsent, []
+        if not self.ended and self._transport is not None:
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _look(self) -> None:
         self._watch = None
