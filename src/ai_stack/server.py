@@ -21,7 +21,6 @@ from ai_stack.rest.openai.routes import HOT
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
-GRACE_S = 30
 HEAD_BYTES = 64 << 10
 
 
@@ -124,7 +123,7 @@ def create_api(source: Stack | Settings) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are finished within GRACE_S.
+    """Serve until SIGTERM or SIGINT; requests under way are finished within `shutdown_grace_s`.
 
     Raises SettingsError for a URL that is missing, StackError for a database that is unfit.
     """
@@ -148,7 +147,7 @@ def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         ws="none",
         access_log=False,
         log_level=settings.log_level,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
         server_header=False,
         proxy_headers=False,
     )

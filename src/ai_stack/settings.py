@@ -67,6 +67,9 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8091, ge=1, le=65535, description="Port that the gateway listens on.")
+    shutdown_grace_s: int = Field(
+        120, ge=1, description="Longest time that a gateway which stops has for open requests."
+    )
     url: str | None = Field(
         None, description="Gateway that the data verbs of the command line talk to."
     )
@@ -244,8 +247,8 @@ class Settings(BaseModel):
     )
     llama_cpp_devices: str = Field(
         "",
-        description="Devices of each server in turn, as llama-server names them: with `CUDA0 CUDA1` "
-        "the second one gets CUDA1, with `CUDA0,CUDA1` each gets both; empty: all.",
+        description="Devices of each server in turn, as llama-server names them: of `CUDA0 CUDA1` "
+        "the second gets CUDA1, with `CUDA0,CUDA1` each gets both; empty: all.",
     )
     llama_cpp_cache_type: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = (
         Field("f16", description="Type of the KV cache.")

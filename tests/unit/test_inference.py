@@ -31,7 +31,7 @@ from ai_stack.models.inference import (
 )
 from ai_stack.models.principals import Principal
 from ai_stack.services.embedding import Array
-from ai_stack.services.inference import Inference, journal, relay
+from ai_stack.services.inference import Inference, fleet, journal, relay
 from ai_stack.services.inference.answers import Answers
 from ai_stack.services.inference.fleet import Fleet
 from ai_stack.services.inference.journal import Journal
@@ -185,20 +185,38 @@ async def test_a_request_is_refused_once_and_asked_nowhere_else() -> None:
     assert len(one.calls) + len(two.calls) == 1
 
 
-async def test_an_engine_that_keeps_failing_is_left_alone_for_a_while() -> None:
+async def test_an_engine_that_keeps_failing_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "ONE_DEATH_S", 0)
+    engines = [engine(name="one"), engine(name="two")]
+    rig = Rig(*engines)
+    await rig.ask()
+    ill, well = rig.inference.fleet.members
+    for member in (ill, well):
+        for _ in range(3):
+            member.failed()
+        member.succeeded()
+    for _ in range(3):
+        ill.failed()
+    before = [len(one.calls) for one in engines]
+    for n in range(8):
+        await rig.ask({**HELLO, "user": str(n), "max_tokens": n + 1})
+    assert [len(one.calls) - was for one, was in zip(engines, before, strict=True)] == [0, 8]
+    well.failed(), well.failed(), well.failed()
+    assert text(await rig.ask()) == "hello there"  # one that seems down is asked at last
+    engines[0].failure = engines[1].failure = EngineUnavailable()
+    with pytest.raises(EngineUnavailable):
+        await rig.ask()
+
+
+async def test_what_one_death_ends_is_one_failure() -> None:
     one = engine()
     rig = Rig(one)
     await rig.ask()
     one.failure = EngineUnavailable()
-    for _ in range(3):
-        with pytest.raises(EngineUnavailable):
-            await rig.ask()
-    one.failure, asked = None, len(one.calls)
-    with pytest.raises(EngineUnavailable):
-        await rig.ask()
-    assert len(one.calls) == asked
-    await rig.inference.fleet.look()
-    assert text(await rig.ask()) == "hello there"
+    await asyncio.gather(*(rig.ask() for _ in range(9)), return_exceptions=True)
+    assert rig.inference.fleet.members[0].failures == 1
 
 
 async def test_what_finds_no_room_waits_and_interactive_requests_go_first() -> None:

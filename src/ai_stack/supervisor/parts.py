@@ -142,7 +142,7 @@ def _gateway(settings: Settings, account: Account) -> Iterator[Part]:
         needs=("migrate",),
         uses=("postgres", "redis", "embedder", "vectors", "llama-cpp"),
         ready=probes.http(host, settings.port, "/health/ready"),
-        grace_s=30.0,
+        grace_s=settings.shutdown_grace_s + 5.0,
         log="aidb.log",
         aliases=("gateway",),
     )

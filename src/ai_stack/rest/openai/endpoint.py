@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ai_stack.errors import AIStackError, InvalidRequest, TooBusy, TooLarge
+from ai_stack.errors import AIStackError, InvalidRequest, TooBusy, TooLarge, Unavailable
 from ai_stack.models.departure import Departure
 from ai_stack.models.inference import Operation, Options
 from ai_stack.models.principals import Principal
@@ -62,6 +62,7 @@ class Endpoint:
             await reply.fail(error)
         except asyncio.CancelledError:
             if departure is None or not departure.gone:
+                await reply.fail(Unavailable("This gateway is stopping; try again shortly."))
                 raise
         except Exception as error:
             log.error("%s: unexpected failure", reply.request_id, exc_info=error)

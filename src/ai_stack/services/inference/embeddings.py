@@ -4,9 +4,11 @@ Whoever computes them, the vectors leave as they were asked for: cut to `dimensi
 back to length 1), as numbers or as base64 of little-endian float32.
 """
 
+import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -20,26 +22,33 @@ from ai_stack.services.embedding import Array, Models, normalised
 from ai_stack.services.inference import Inference
 from ai_stack.services.inference.reading import Answer
 from ai_stack.services.inference.requests import checked
+from ai_stack.services.inference.room import attended
 
 SPECIAL_TOKENS = 2
+KNOWN_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Embeddings:
     """Vectors of texts, by the model that a request names; by the documents' own without one."""
 
     inference: Inference
     models: Models
+    _served: list[ServedModel] = field(default_factory=list)
+    _reading: asyncio.Task[None] | None = None
 
     async def served(self) -> list[ServedModel]:
-        """The models of the stack's own embedder; none while it does not answer."""
-        try:
+        """The models of the stack's own embedder; those last seen while it does not answer."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        await asyncio.wait([self._reading], timeout=KNOWN_S)  # a cancelled query would take longer
+        return self._served
+
+    async def _read(self) -> None:
+        with suppress(AIStackError):
             stored = [one.model for one in await self.models.stored()]
             found = stored or [(await self.models.configured()).model]
-        except AIStackError:
-            return []
-        names = {model.name: model for model in found}
-        return [_served(model) for model in names.values()]
+            self._served = [_served(m) for m in {model.name: model for model in found}.values()]
 
     async def open(self, body: Mapping[str, Any], principal: Principal, options: Options) -> Answer:
         """The vectors of `input`, in OpenAI's form; raises as Inference.open does."""
@@ -54,7 +63,8 @@ class Embeddings:
         if own is None:
             answer = await self._of_engine(asked, principal, options)
         else:
-            answer = await self._of_ours(own, asked["input"])
+            async with attended(options, self.inference.timeout_s):
+                answer = await self._of_ours(own, asked["input"])
         return _shaped(answer, asked)
 
     async def _own(self, name: str | None) -> str | None:

@@ -14,6 +14,7 @@ from ai_stack.errors import EngineBroken
 from ai_stack.models.inference import Usage
 
 DONE = b"data: [DONE]\n\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_EVENT = 8 << 20
 
 
@@ -26,6 +27,7 @@ class Stream:
     usage: Usage | None = None
     finished: bool = False
     _rest: bytes = b""
+    _told_any: bool = False
     _began: bool = field(default=False)
 
     def feed(self, data: bytes) -> bytes:
@@ -47,6 +49,8 @@ class Stream:
     def _whole(self, data: bytes) -> bytes:
         """The events that are complete; what is left waits for more."""
         data = self._rest + data if self._rest else data
+        if not self._told_any:
+            self._told_any, data = True, data.removeprefix(BYTE_ORDER_MARK)
         if b"\r" in data:
             data = _unified(data)
         end = data.rfind(b"\n\n")
@@ -65,7 +69,7 @@ class Stream:
         """What goes on of an event, and its chunk."""
         if self.finished:
             return None, None
-        if not event.startswith(b"data: "):
+        if not event.startswith(b"data: ") or b"\n" in event:
             event = _normal(event)
             if not event:
                 return None, None
@@ -125,17 +129,16 @@ def _read(payload: bytes) -> dict[str, Any]:
         chunk = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise EngineBroken("The engine sent an event that is not JSON.") from error
-    if not isinstance(chunk, dict) or "error" in chunk:
+    if not isinstance(chunk, dict) or chunk.get("error") is not None:
         raise EngineBroken
-    if not isinstance(chunk.get("choices"), list):
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
         raise EngineBroken("The engine sent an event without choices.")
     return chunk
 
 
 def _has_content(chunk: dict[str, Any]) -> bool:
     for choice in chunk["choices"]:
-        if not isinstance(choice, dict):
-            raise EngineBroken
         delta = choice.get("delta")
         if choice.get("text") or (
             isinstance(delta, dict)
@@ -154,7 +157,7 @@ def _normal(event: bytes) -> bytes:
             data.append(value.removeprefix(b" "))
         elif name not in (b"", b"event", b"id", b"retry"):
             raise EngineBroken("The engine sent what is no server-sent event.")
-    return b"data: " + b"\n".join(data) if data else b""
+    return b"data: " + b" ".join(data) if data else b""  # line ends are spaces to JSON
 
 
 def _unified(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from ai_stack.models.inference import Operation, ServedModel
 
 REFRESH_S, PROBE_S, ANEW_S = 5.0, 4.0, 0.5
 FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 3, 1.0, 30.0
+ONE_DEATH_S = 0.1
 CAPACITY = 256
 KNOWN_BLOCKS = 1 << 14
 
@@ -32,6 +33,7 @@ class Member:
     asked: bool = False
     outstanding: int = 0
     failures: int = 0
+    failed_at: float = float("-inf")
     shunned_until: float = 0.0
     capacity: int = CAPACITY
     blocks: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
@@ -45,10 +47,14 @@ class Member:
         return next((m for m in self.models if m.id == model), None)
 
     def failed(self) -> None:
-        self.failures += 1
+        """Count a failure; the requests that one death ends are one."""
+        now = time.monotonic()
+        if now - self.failed_at < ONE_DEATH_S:
+            return
+        self.failures, self.failed_at = self.failures + 1, now
         if self.failures >= FAILURES:
             pause = FIRST_PAUSE_S * 2.0 ** min(self.failures - FAILURES, 10)
-            self.shunned_until = time.monotonic() + min(pause, LONGEST_PAUSE_S)
+            self.shunned_until = now + min(pause, LONGEST_PAUSE_S)
 
     def succeeded(self) -> None:
         self.failures, self.shunned_until = 0, 0.0

@@ -105,9 +105,10 @@ class Router:
     ) -> Member | None:
         """The best engine with room, None when all are full; raises when none may be tried."""
         now = time.monotonic()
-        able = [m for m in pool.members if m not in tried and m.shunned_until <= now]
-        if not able:
+        left = [m for m in pool.members if m not in tried]
+        if not left:
             raise EngineUnavailable
+        able = [m for m in left if m.shunned_until <= now] or left  # one that seems down, at last
         if len(able) == 1:
             return able[0] if able[0].outstanding < able[0].capacity else None
         limit = OVERFLOW * sum(m.outstanding for m in able) / len(able) + SPARE

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from ai_stack.services.inference.mending import Mending
 from ai_stack.services.inference.routing import Router, blocks_of
 
 LARGEST = 64 << 20
+DRAINED_S = 0.2
 NO_BLOCKS: list[bytes] = []
 LATE = "The inference did not finish within its time."
 NOBODY = frozenset[Member]()
@@ -158,6 +160,10 @@ class Work:
             raise
 
     async def _passed(self, stream: Stream, chunks: AsyncIterator[bytes]) -> bytes | None:
+        if stream.finished:
+            await _drained(chunks)
+            self._finish(stream)
+            return None
         async for data in chunks:
             if self._mending is None:
                 passed = stream.feed(data)
@@ -166,13 +172,24 @@ class Work:
             if passed:
                 return passed
         stream.end()
+        self._finish(stream)
+        return None
+
+    def _finish(self, stream: Stream) -> None:
         self.record.usage = stream.usage
         if self._member is not None:
             self._member.succeeded()
-        return None
 
     def _first_token(self) -> None:
         self.record.first_token_ms = self._since_ms()
+
+
+async def _drained(chunks: AsyncIterator[bytes]) -> None:
+    """Read to the end what an engine has ended already, so that its connection serves again."""
+    with suppress(TimeoutError, EngineFailed):
+        async with asyncio.timeout(DRAINED_S):
+            async for _ in chunks:
+                pass
 
 
 async def _completed(member: Member, call: Call) -> dict[str, Any]:
