@@ -1,4 +1,4 @@
-"""Brings the index into step with the documents: the one way from a change to being findable.
+"""Brings the index into step with the documents: the way from any change to being findable.
 
 `apply` reads the present state of changed documents, cuts and embeds what is new outside any
 transaction, writes chunks, embeddings and index, and last forgets the changes whose version
