@@ -26,8 +26,11 @@ def prints(node: ast.AST) -> bool:
 
 
 def starts_processes(node: ast.AST) -> bool:
-    names = ("Popen", "create_subprocess_exec", "create_subprocess_shell", "system", "fork")
-    return isinstance(node, ast.Attribute) and node.attr in names
+    names = ("Popen", "create_subprocess_exec", "create_subprocess_shell", "fork")
+    if not isinstance(node, ast.Attribute):
+        return False
+    of_os = getattr(node.value, "id", "") == "os"  # others have a system, too
+    return node.attr in names or (of_os and node.attr == "system")
 
 
 def found(rule, allowed: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ engines would read as the end of a message is broken up. Citations keep the docu
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import count
 
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.generation import Citation, Message
@@ -86,18 +87,16 @@ def _last(messages: Sequence[Message]) -> int:
 def _preface(passages: Sequence[Citation]) -> str:
     if not passages:
         return NOTHING
-    mark = _mark(passages)
-    shown = [f"{mark} passage {p.number}\n{harmless(p.text)}" for p in passages]
+    texts = [harmless(passage.text) for passage in passages]
+    mark = _mark(texts)
+    shown = [f"{mark} passage {p.number}\n{text}" for p, text in zip(passages, texts, strict=True)]
     return "\n".join([RULES.format(mark=mark), *shown, f"{mark} end of the passages"])
 
 
-def _mark(passages: Sequence[Citation]) -> str:
-    """A word that none of the passages has; the same for the same ones, for the cache's sake."""
-    text = "\n".join(p.text for p in passages)
-    mark = blake2b(text.encode(), digest_size=4).hexdigest()
-    while mark in text:
-        mark = blake2b(mark.encode(), digest_size=4).hexdigest()
-    return mark
+def _mark(texts: Sequence[str]) -> str:
+    """A word that none of the texts has: the same for most, so that engines know the beginning."""
+    words = (blake2b(b"%d" % n, digest_size=4).hexdigest() for n in count())
+    return next(word for word in words if not any(word in text for text in texts))
 
 
 def harmless(text: str) -> str:
