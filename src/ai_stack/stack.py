@@ -80,15 +80,17 @@ class Stack:
 
 
 @asynccontextmanager
-async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
+async def open_stack(settings: Settings, *, watched: bool = True) -> AsyncIterator[Stack]:
     """Build everything in order, close it in reverse.
 
+    `watched`: a database that stands still is an error to whoever asks it, within seconds. The
+    worker goes without: it owes no answer, and what it waits for goes on where it stood.
     Raises SettingsError for a URL that is missing, since nothing is started here, and
     StackError for a database that is not fit for use. Other parts may be down: what needs
     them says so when it is asked.
     """
     async with AsyncExitStack() as exits:
-        stack = _assembled(settings, await _open_doors(settings, exits))
+        stack = _assembled(settings, await _open_doors(settings, exits, watched))
         await exits.enter_async_context(stack.inference.running())
         yield stack
 
@@ -108,11 +110,12 @@ class _Doors:
     engines: list[Engine]
 
 
-async def _open_doors(settings: Settings, exits: AsyncExitStack) -> _Doors:
+async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -> _Doors:
     database = await open_database(
         _required(settings.database, "AI_STACK_DATABASE_URL"),
         connections=settings.database_connections,
         disk=_disk(settings),
+        watched=watched,
     )
     exits.push_async_callback(database.aclose)
     cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))

@@ -24,7 +24,7 @@ async def work(settings: Settings) -> None:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with open_stack(settings) as stack:
+    async with open_stack(settings, watched=False) as stack:
         _announce(settings)
         await _until(stop, _duties(stack))
 

@@ -7,6 +7,7 @@ service method; inner ones receive it. The role in use sees views, never tables.
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeAlias, cast
@@ -24,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as CheckoutTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ai_stack.database import arrays
+from ai_stack.database.liveness import Connection, Liveness
 from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded, StackError, StorageFull
 from ai_stack.models.identifiers import uuid7
 
@@ -32,8 +34,9 @@ Parameters: TypeAlias = Mapping[str, object] | Sequence[Mapping[str, object]]
 
 ROLE = "aidb_gateway"
 OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
-CHECKOUT_S, STATEMENT_MS, RECONNECT_S = 10.0, 60_000, 0.5
+CHECKOUT_S, CONNECT_S, STATEMENT_MS, RECONNECT_S = 10.0, 10, 60_000, 0.5
 BOUNDED = f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"
+ARGUMENTS = {"options": BOUNDED, "connect_timeout": CONNECT_S}
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
 ONLY_READ = "SELECT set_config('transaction_read_only', 'on', true)"
 RESERVE_BYTES = 128 << 20  # what PostgreSQL's log still needs while nothing is written to it
@@ -46,17 +49,19 @@ class Database:
     def __init__(
         self,
         engine: AsyncEngine,
-        pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]],
+        pool: AsyncConnectionPool[Connection],
+        liveness: Liveness,
         new_id: Callable[[], UUID] = uuid7,
         disk: Path | None = None,
     ) -> None:
         self.engine = engine
         self.pool = pool
+        self.liveness = liveness
         self.new_id = new_id
         self.disk = disk
         # The project that each connection of the pool shows: a search in the same one as the
         # last saves a round trip. Nothing else sets it on these connections.
-        self._projects = WeakKeyDictionary[psycopg.AsyncConnection[TupleRow], UUID | None]()
+        self._projects = WeakKeyDictionary[Connection, UUID | None]()
 
     @asynccontextmanager
     async def transaction(self, project_id: UUID | None) -> AsyncIterator["Transaction"]:
@@ -65,6 +70,7 @@ class Database:
         Raises DatabaseUnavailable, StorageFull or DeadlineExceeded in place of the driver's
         errors; an AIStackError from within rolls back and passes through.
         """
+        self.liveness.check()
         with translated():
             async with self.engine.connect() as connection:
                 await _enter(connection, project_id)
@@ -89,6 +95,7 @@ class Database:
     async def _read(
         self, project_id: UUID | None, sql: str, parameters: dict[str, object]
     ) -> list[TupleRow]:
+        self.liveness.check()
         async with self.pool.connection() as connection:
             if connection not in self._projects or self._projects[connection] != project_id:
                 self._projects.pop(connection, None)
@@ -101,6 +108,7 @@ class Database:
             await tx.execute("SELECT 1")
 
     async def aclose(self) -> None:
+        await self.liveness.aclose()
         await self.pool.close()
         await self.engine.dispose()
 
@@ -158,29 +166,35 @@ def _translation(error: BaseException | None) -> Exception:
     return StackError("The database refused a statement; the log has it under this request id.")
 
 
-async def open_database(url: str, *, connections: int = 12, disk: Path | None = None) -> Database:
+async def open_database(
+    url: str, *, connections: int = 12, disk: Path | None = None, watched: bool = False
+) -> Database:
     """Connect to a postgresql:// URL, and refuse a server that could lose data or leak it.
 
     `disk` is a folder beside the server's files, where they are known: nothing is written while
     less than RESERVE_BYTES are free there, since a server without room for its log goes down
-    and takes the reads with it.
+    and takes the reads with it. `watched`: a server that stands still is noticed within about
+    8 s, and nobody waits for it longer; else whoever asks it waits until it goes on.
     Raises StackError for a server with fsync or full_page_writes off, an old one, a schema that
     is not migrated, or a role that can read the tables behind the views.
     """
-    pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]](
+    liveness = Liveness(url, OPTIONS)
+    pool = AsyncConnectionPool[Connection](
         url,
-        kwargs={"options": BOUNDED, "autocommit": True},
+        kwargs={**ARGUMENTS, "autocommit": True},
         min_size=1,
         max_size=max(1, connections // 2),
         timeout=CHECKOUT_S,
         reconnect_timeout=RECONNECT_S,
         reconnect_failed=_reconnect,
-        configure=_configure,
+        configure=partial(_configure, liveness),
         open=False,
         check=None,
     )
-    engine = _engine(url, max(1, connections - connections // 2))
-    database = Database(engine, pool, disk=disk)
+    engine = _engine(url, max(1, connections - connections // 2), liveness)
+    database = Database(engine, pool, liveness, disk=disk)
+    if watched:
+        liveness.start()
     await pool.open()
     try:
         await _check_server(database)
@@ -197,7 +211,7 @@ async def _reconnect(pool: AsyncConnectionPool[Any]) -> None:
             pass
 
 
-def _engine(url: str, connections: int) -> AsyncEngine:
+def _engine(url: str, connections: int, liveness: Liveness) -> AsyncEngine:
     engine = create_async_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_size=connections,
@@ -206,17 +220,20 @@ def _engine(url: str, connections: int) -> AsyncEngine:
         pool_use_lifo=True,
         hide_parameters=True,  # they are documents, and errors go to the log
         json_deserializer=orjson.loads,
-        connect_args={"options": BOUNDED},
+        connect_args=ARGUMENTS,
     )
-    event.listen(engine.sync_engine, "connect", _on_connect)
+    event.listen(engine.sync_engine, "do_connect", liveness.check_connect)
+    event.listen(engine.sync_engine, "connect", partial(_on_connect, liveness))
     return engine
 
 
-def _on_connect(adapted: Any, _record: object) -> None:
+def _on_connect(liveness: Liveness, adapted: Any, _record: object) -> None:
+    liveness.add(adapted.driver_connection)
     arrays.register(adapted.driver_connection)
 
 
-async def _configure(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+async def _configure(liveness: Liveness, connection: Connection) -> None:
+    liveness.add(connection)
     set_json_loads(orjson.loads, connection)
     arrays.register(connection)
 

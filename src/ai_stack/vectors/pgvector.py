@@ -182,6 +182,7 @@ class PgVectors:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         with database_errors():
+            self.database.liveness.check()
             async with self.database.pool.connection() as connection:
                 yield connection
 
