@@ -35,7 +35,7 @@ class Reply:
     def __init__(self, send: Send, request_id: str, fault: Fault) -> None:
         self.request_id = request_id
         self._send, self._fault = send, fault
-        self._begun = False
+        self._begun = self._spoke = False
         self._silence: asyncio.TimerHandle | None = None
         self._comments: set[asyncio.Task[None]] = set()
 
@@ -46,9 +46,12 @@ class Reply:
 
     async def stream(self, answer: Answer) -> None:
         """The events as they come. A failure is the last event, and then there is no [DONE]."""
+        send = self._send
         async for data in answer:
-            await self._event(data, answer)
-            self.expect_silence()
+            if not self._begun:
+                await self._begin(answer)
+            self._spoke = True
+            await send({"type": "http.response.body", "body": data, "more_body": True})
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def fail(self, error: AIStackError) -> None:
@@ -71,9 +74,8 @@ class Reply:
         return fault
 
     def expect_silence(self) -> None:
-        """Send a comment when nothing else is sent for a while."""
-        self.close()
-        self._silence = asyncio.get_running_loop().call_later(SILENCE_S, self._comment)
+        """Send a comment whenever nothing else is sent for a while."""
+        self._silence = asyncio.get_running_loop().call_later(SILENCE_S, self._look)
 
     def close(self) -> None:
         """Nothing more is sent."""
@@ -81,17 +83,22 @@ class Reply:
             self._silence.cancel()
             self._silence = None
 
-    def _comment(self) -> None:
-        task = asyncio.create_task(self._event(KEEP_ALIVE, None))
-        self._comments.add(task)
-        task.add_done_callback(self._comments.discard)
+    def _look(self) -> None:
+        if not self._spoke:
+            task = asyncio.create_task(self._comment())
+            self._comments.add(task)
+            task.add_done_callback(self._comments.discard)
+        self._spoke = False
         self.expect_silence()
 
-    async def _event(self, data: bytes, answer: Answer | None) -> None:
+    async def _comment(self) -> None:
         if not self._begun:
-            self._begun = True
-            await self._start(200, [*EVENTS, _cache(answer)])
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await self._begin(None)
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    async def _begin(self, answer: Answer | None) -> None:
+        self._begun = True
+        await self._start(200, [*EVENTS, _cache(answer)])
 
     async def _whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         self._begun = True

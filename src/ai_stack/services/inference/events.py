@@ -33,8 +33,12 @@ class Stream:
     def feed(self, data: bytes) -> bytes:
         """What of the stream goes on to the client now; whole events only."""
         data = self._whole(data)
+        events = data.split(b"\n\n")
+        events.pop()
+        if self._began and not self.finished and all(map(_is_plain, events)):
+            return data
         kept, changed = [], False
-        for event in data.split(b"\n\n")[:-1]:
+        for event in events:
             passed, _ = self._event(event)
             changed |= passed is not event
             if passed is not None:
@@ -124,6 +128,20 @@ async def chunks(body: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
                 yield orjson.loads(event[6:])
 
 
+def _is_plain(event: bytes) -> bool:
+    """Whether an event is an ordinary chunk, of which nothing is to be learnt."""
+    if event[:7] != b"data: {" or b"\n" in event:
+        return False
+    try:
+        chunk = orjson.loads(event[6:])
+    except orjson.JSONDecodeError:
+        return False
+    choices = chunk.get("choices")
+    if type(choices) is not list or "usage" in chunk or "error" in chunk:
+        return False
+    return len(choices) == 1 and type(choices[0]) is dict
+
+
 def _read(payload: bytes) -> dict[str, Any]:
     try:
         chunk = orjson.loads(payload)
@@ -132,8 +150,11 @@ def _read(payload: bytes) -> dict[str, Any]:
     if not isinstance(chunk, dict) or chunk.get("error") is not None:
         raise EngineBroken
     choices = chunk.get("choices")
-    if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+    if type(choices) is not list:
         raise EngineBroken("The engine sent an event without choices.")
+    for choice in choices:
+        if type(choice) is not dict:
+            raise EngineBroken("The engine sent an event whose choices are none.")
     return chunk
 
 

@@ -44,7 +44,11 @@ class Relay:
         if data is None:
             self._end()
         elif self.is_whole or self._followers:
-            await self._keep(data)
+            self._chunks.append(data)
+            self._size_bytes += len(data)
+            self._wake()
+            if self._size_bytes > CAP:
+                await self._make_room()
         return data
 
     def _end(self, error: AIStackError | None = None) -> None:
@@ -56,16 +60,14 @@ class Relay:
         """All that came; only while `is_whole`."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
-    async def _keep(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size_bytes += len(data)
-        self._wake()
+    async def _make_room(self) -> None:
+        """Return when the slowest follower is near enough."""
+        self.is_whole = False
+        self._trim()
         while self._size_bytes > CAP:
-            self.is_whole = False
+            self._moved = asyncio.Event()
+            await self._moved.wait()
             self._trim()
-            if self._size_bytes > CAP:
-                self._moved = asyncio.Event()
-                await self._moved.wait()
 
     def _trim(self) -> None:
         """Let go of what every follower has read."""

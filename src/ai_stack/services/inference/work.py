@@ -66,6 +66,8 @@ class Work:
                 raise DeadlineExceeded(LATE)
             data = await (self._next() if self._begun else self._first())
         except AIStackError as error:
+            if self._member is not None:
+                self._blame(self._member, error)
             await self._end(self._outcome(error))
             raise
         except asyncio.CancelledError as error:
@@ -131,7 +133,7 @@ class Work:
                 tried, failure = tried | {member}, error
 
     def _blame(self, member: Member, error: AIStackError) -> None:
-        if not isinstance(error, TooBusy):
+        if isinstance(error, EngineUnavailable | EngineFailed):
             member.failed()
 
     async def _ask(self, member: Member) -> bytes | None:
@@ -142,7 +144,7 @@ class Work:
             self._mending = Mending(self.call, partial(_completed, member))
         if self.call.streamed:
             self._stream = Stream(self.keeps_usage, self._first_token)
-            return await self._passed(self._stream, self._chunks)
+            return await self._next()
         body = await _collected(self._chunks)
         answer = _read(body)
         self.record.usage = usage_of(answer)
@@ -150,16 +152,9 @@ class Work:
         return body if self._mending is None else await self._mending.whole(answer, body)
 
     async def _next(self) -> bytes | None:
-        if self._stream is None or self._chunks is None:
+        stream, chunks = self._stream, self._chunks
+        if stream is None or chunks is None:
             return None
-        try:
-            return await self._passed(self._stream, self._chunks)
-        except EngineFailed as error:
-            if self._member is not None:
-                self._blame(self._member, error)
-            raise
-
-    async def _passed(self, stream: Stream, chunks: AsyncIterator[bytes]) -> bytes | None:
         if stream.finished:
             await _drained(chunks)
             self._finish(stream)
