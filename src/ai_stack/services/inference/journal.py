@@ -1,6 +1,7 @@
 """The log of inferences: rows wait in memory and are written in batches, off every path.
 
-What waits is bounded. While the database is down the oldest rows stay, the newest are dropped
+Batches are small, since whoever else is served waits while one is put into words. What waits is
+bounded. While the database is down the oldest rows stay, the newest are dropped
 and counted; no request ever waits for its row.
 """
 
@@ -14,7 +15,7 @@ from ai_stack.errors import AIStackError
 from ai_stack.models.inference import InferenceRecord
 from ai_stack.services.inference.prices import Price
 
-LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 1_000, 0.5, 2.0
+LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 100, 0.1, 2.0
 
 Write = Callable[[Sequence[InferenceRecord]], Awaitable[None]]
 
