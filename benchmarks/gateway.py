@@ -221,7 +221,7 @@ def _steps(
 
 
 def targets(seen: Results) -> list[Target]:
-    """What the issue of this part promises, against what was seen."""
+    """What is promised, against what was seen."""
     found = seen.medians()
     ours, proxy, direct = found["AI Stack"], found["nginx"], found["direct"]
     rival, endpoint = found.get("LiteLLM"), found["FastAPI + redis-py"]
