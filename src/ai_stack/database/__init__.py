@@ -36,7 +36,7 @@ ROLE = "aidb_gateway"
 OPTIONS = f"-c role={ROLE} -c search_path=tenant,public -c timezone=UTC -c jit=off"
 CHECKOUT_S, CONNECT_S, STATEMENT_MS, RECONNECT_S = 10.0, 10, 60_000, 0.5
 BOUNDED = f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"
-ARGUMENTS = {"options": BOUNDED, "connect_timeout": CONNECT_S}
+ARGUMENTS: dict[str, Any] = {"options": BOUNDED, "connect_timeout": CONNECT_S}
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
 ONLY_READ = "SELECT set_config('transaction_read_only', 'on', true)"
 RESERVE_BYTES = 128 << 20  # what PostgreSQL's log still needs while nothing is written to it
@@ -220,15 +220,13 @@ def _engine(url: str, connections: int, liveness: Liveness) -> AsyncEngine:
         pool_use_lifo=True,
         hide_parameters=True,  # they are documents, and errors go to the log
         json_deserializer=orjson.loads,
-        connect_args=ARGUMENTS,
+        async_creator=partial(liveness.connect, **ARGUMENTS),
     )
-    event.listen(engine.sync_engine, "do_connect", liveness.check_connect)
-    event.listen(engine.sync_engine, "connect", partial(_on_connect, liveness))
+    event.listen(engine.sync_engine, "connect", _on_connect)
     return engine
 
 
-def _on_connect(liveness: Liveness, adapted: Any, _record: object) -> None:
-    liveness.add(adapted.driver_connection)
+def _on_connect(adapted: Any, _record: object) -> None:
     arrays.register(adapted.driver_connection)
 
 

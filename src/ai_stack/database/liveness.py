@@ -49,10 +49,13 @@ class Liveness:
         if self.silent:
             raise DatabaseUnavailable
 
-    def check_connect(self, *_event: Any) -> None:
-        """The same before SQLAlchemy connects, which lets only the driver's errors through."""
+    async def connect(self, **arguments: Any) -> Connection:
+        """A connection to cut; raises the driver's OperationalError while the server is silent."""
         if self.silent:
             raise psycopg.OperationalError
+        connection = await psycopg.AsyncConnection.connect(self._url, **arguments)
+        self.add(connection)
+        return connection
 
     def start(self) -> None:
         self._watching = asyncio.create_task(self._watch())
