@@ -21,7 +21,10 @@ class RedisCache:
         return cls(Pipeline(Address.read(url)))
 
     async def get(self, key: str) -> bytes | None:
-        found = await self._quietly("GET", PREFIX + key)
+        try:
+            found = await self._pipeline.call("GET", PREFIX + key)
+        except Down:
+            return None
         return found if isinstance(found, bytes) else None
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:

@@ -28,28 +28,8 @@ class HourOfUse:
 
 async def write(database: Database, records: Sequence[InferenceRecord]) -> None:
     """Add rows, of whatever projects; those that are there already stay as they are."""
-    entries = orjson.dumps([_entry(record) for record in records]).decode()
+    entries = orjson.dumps(records).decode()
     await database.read(None, "SELECT tenant.log_inferences(%(e)s::jsonb)", {"e": entries})
-
-
-def _entry(record: InferenceRecord) -> dict[str, object]:
-    used = record.usage
-    return {
-        "id": record.id,
-        "at": record.at,
-        "project_id": record.project_id,
-        "principal": record.principal,
-        "model": record.model.replace("\0", ""),
-        "engine": record.engine,
-        "outcome": record.outcome,
-        "prompt_tokens": None if used is None else used.prompt,
-        "completion_tokens": None if used is None else used.completion,
-        "first_token_ms": record.first_token_ms,
-        "total_ms": record.total_ms,
-        "cached": record.cached,
-        "cost": record.cost,
-        "detail": {"operation": record.operation, **(record.detail or {})},
-    }
 
 
 async def hours(

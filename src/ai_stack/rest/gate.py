@@ -19,6 +19,7 @@ from ai_stack.rest.problems import problem
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = (("POST", "/documents/import"),)
 REQUEST_ID = b"x-request-id"
+SMALL = 64 << 10
 TOGETHER = 8  # bodies of the largest size that are held at the same time
 
 
@@ -44,6 +45,10 @@ class Gate:
         if (scope["method"], scope["path"]) in STREAMED:
             await self.app(scope, receive, send)
             return
+        size_bytes = int(head.declared) if head.declared.isdigit() else self.max_bytes
+        if size_bytes <= SMALL and self.held_bytes <= self.max_bytes:
+            await self.app(scope, receive, send)  # the server reads no more than was declared
+            return
         body = Body(self, head.declared, receive)
         try:
             await self.app(scope, body.receive, send)
@@ -62,11 +67,11 @@ class Head:
 
     hosts: list[bytes]
     origins: list[bytes]
-    declared: bytes
+    declared: bytes  # empty where the body comes in chunks
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
-        head = cls([], [], b"0")
+        head, chunked = cls([], [], b"0"), False
         for name, value in headers:
             if name == b"host":
                 head.hosts.append(value)
@@ -74,6 +79,10 @@ class Head:
                 head.origins.append(value)
             elif name == b"content-length":
                 head.declared = value
+            elif name == b"transfer-encoding":
+                chunked = True
+        if chunked:
+            head.declared = b""
         return head
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -111,22 +111,18 @@ async def _request(scope: Scope, receive: Receive, departure: Departure | None) 
 
 
 async def _received(receive: Receive) -> bytes:
+    """The whole body; what the gate refuses of it comes as the stack's own errors."""
     parts, more = [], True
     while more:
-        message = await _message(receive)
+        try:
+            message = await receive()
+        except HTTPException as error:
+            raise (TooLarge if error.status_code == TooLarge.status else TooBusy) from error
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _message(receive: Receive) -> Mapping[str, Any]:
-    """The next message; what the gate refuses of a body comes as the stack's own errors."""
-    try:
-        return await receive()
-    except HTTPException as error:
-        raise (TooLarge if error.status_code == TooLarge.status else TooBusy) from error
 
 
 async def _object(body: bytes) -> JsonObject:

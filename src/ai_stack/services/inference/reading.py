@@ -55,10 +55,12 @@ class Hosted(Answer):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self.body
-        while (data := await self.relay.draw()) is not None:
+        while not self.relay.ended and (data := await self.relay.draw()) is not None:
             yield data
 
     async def whole(self) -> bytes:
+        if self.relay.ended:
+            return self.body
         parts = [self.body]
         while (data := await self.relay.draw()) is not None:
             parts.append(data)

@@ -41,14 +41,14 @@ class Relay:
             raise
         finally:
             self._drawing = False
-        if data is None:
-            self._end()
-        elif self.is_whole or self._followers:
+        if data is not None and (self.is_whole or self._followers):
             self._chunks.append(data)
             self._size_bytes += len(data)
             self._wake()
             if self._size_bytes > CAP:
                 await self._make_room()
+        if self.work.over:
+            self._end()
         return data
 
     def _end(self, error: AIStackError | None = None) -> None:

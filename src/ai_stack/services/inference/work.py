@@ -76,10 +76,15 @@ class Work:
             if not self.expired or task is None or task.uncancel():
                 raise
             raise DeadlineExceeded(LATE) from error
-        if data is None:
+        if data is None or self._stream is None:
             await self._end("ok")
         self._begun = True
         return data
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be drawn."""
+        return self._over
 
     async def aclose(self) -> None:
         """Nobody draws from it any more; harmless after its end."""

@@ -5,11 +5,12 @@ LANGUAGE sql SECURITY DEFINER SET search_path = aidb, pg_temp AS $$
   INSERT INTO inference_log (id, ts, project_id, principal, model, engine, outcome, prompt_tokens,
                              completion_tokens, first_token_ms, total_ms, cached, cost, detail)
   SELECT e.id, to_timestamp(e.at), e.project_id, e.principal, e.model, e.engine, e.outcome,
-         e.prompt_tokens, e.completion_tokens, e.first_token_ms, e.total_ms, e.cached, e.cost, e.detail
+         (e.usage->>'prompt')::int, (e.usage->>'completion')::int, e.first_token_ms, e.total_ms,
+         e.cached, e.cost, coalesce(e.detail, '{}') || jsonb_build_object('operation', e.operation)
   FROM jsonb_to_recordset(entries) AS e(
-    id uuid, at double precision, project_id uuid, principal text, model text, engine text,
-    outcome text, prompt_tokens int, completion_tokens int, first_token_ms real, total_ms real,
-    cached boolean, cost numeric, detail jsonb)
+    id uuid, at double precision, project_id uuid, principal text, operation text, model text,
+    engine text, outcome text, usage jsonb, first_token_ms real, total_ms real, cached boolean,
+    cost numeric, detail jsonb)
   ON CONFLICT DO NOTHING $$;
 
 -- Forgets what is older; with TimescaleDB whole chunks are dropped by its own policy instead.
