@@ -37,7 +37,7 @@ class Joined:
 
     def write(self, data: bytes) -> None:
         if self._held:
-            self._transport.writelines([self._held, data])
+            self._transport.write(self._held + data)
             self._held = b""
         elif data.startswith(b"HTTP/1.1 "):
             self._held = data
