@@ -19,6 +19,7 @@ class Played:
     embedding: str | None = "small-embedder"
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    calls_tools: bool = True
     url: str = ""
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
@@ -32,7 +33,7 @@ class Played:
         if path == "/v1/embeddings":
             return {"object": "list", "data": [{"embedding": [0.1, 0.2], "index": 0}]}
         if path == "/v1/chat/completions":
-            choice = {"index": 0, "message": message(body), **STOP}
+            choice = {"index": 0, "message": message(body if self.calls_tools else {}), **STOP}
             return {**HEAD, "choices": [choice], "usage": USAGE}
         return None
 

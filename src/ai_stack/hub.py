@@ -105,7 +105,7 @@ class Hub:
             except httpx.InvalidURL:
                 raise SettingsError("AI_STACK_HUB_URL is not a URL.") from None
             except httpx.RequestError as error:
-                log.warning("%s: %s", what, type(error).__name__)
+                log.warning("%s: %s cannot be reached (%s)", what, self.url, type(error).__name__)
             except OSError as error:
                 raise disk_failure(error) from error
             failures, had = 1 if come() > had else failures + 1, come()

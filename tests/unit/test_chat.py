@@ -1,5 +1,6 @@
 """The verbs `chat` and `usage`, on a gateway that is played."""
 
+import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -103,6 +104,17 @@ def test_what_is_missing_is_told() -> None:
     for part in ("3 of 4 passages", "By words alone", "2 oldest turns", "not be kept", "cut off"):
         assert part in lines
     assert list(chat.notes({"finish_reason": "stop"})) == []
+    none = {"citations": [], "passages": {"found": 0, "shown": 0}}
+    assert list(chat.notes(none)) == ["Nothing was found in the documents."]
+
+
+def test_a_question_says_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(" why \n"))
+    assert chat._question(["-"]) == "why"
+    assert chat._question(["why", "so"]) == "why so"
+    for words in ([" "], ["-"]):
+        with pytest.raises(typer.BadParameter, match="no question"):
+            chat._question(words)
 
 
 def test_a_conversation_has_commands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +173,17 @@ def test_documents_are_asked_for_by_their_flag_or_a_filter() -> None:
     assert chat.read_documents(False, None, 5) is None
     assert chat.read_documents(True, None, 5) == {"limit": 5}
     assert chat.read_documents(False, "a=1", 3) == {"limit": 3, "filter": {"a": 1}}
+
+
+def test_a_line_of_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = dict.fromkeys(("requests", "cached", "prompt_tokens", "completion_tokens"), 10**6)
+    sums = {**numbers, "mean_ms": 1.0, "max_ms": 2.0, "cost": 0.5}
+    item = {**sums, "start": "2026-03-01T00:00:00+00:00", "model": "a-model-" * 8}
+    usage._show([item], sums, usage.LENGTHS[usage.Group.day])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("2026-03-01  a-model-")
+    assert lines[1].split()[1:] == [item["model"], *["1000000"] * 4, "1", "2", "0.5"]
 
 
 def test_times_are_read() -> None:

@@ -166,8 +166,10 @@ def test_metadata_and_filters_are_read() -> None:
     for wrong in ("year", "=1"):
         with pytest.raises(typer.BadParameter):
             read_metadata([wrong])
-    with pytest.raises(typer.BadParameter):
-        read_filter('{"a"')
+    for wrong in ('{"a"', "year"):
+        with pytest.raises(typer.BadParameter) as caught:
+            read_filter(wrong)
+        assert caught.value.param_hint == "--filter"
 
 
 def test_an_excerpt_is_where_the_words_stand() -> None:

@@ -344,6 +344,12 @@ def test_proofs_are_made_and_can_fail(connect, played: Played) -> None:
     assert (status, said.count(" ok ")) == (1, 3)
     assert "embeddings failed" in said
     assert "planted failure" in said
+    played.calls_tools = False
+    try:
+        status, said = connect("continue", "--verify")
+    finally:
+        played.calls_tools = True
+    assert (status, "the model called no function" in said) == (1, True)
 
 
 def test_other_keys_of_ai_optimizer_stay(connect, home: Path) -> None:

@@ -128,13 +128,14 @@ def _search(options: dict[str, Any]) -> dict[str, Any]:
 def _question(words: list[str]) -> str | None:
     """What is asked once, None for a conversation."""
     if words and words != ["-"]:
-        return " ".join(words)
-    if words or not sys.stdin.isatty():
-        text = sys.stdin.read().strip()
-        if not text:
-            raise typer.BadParameter("There is no question on stdin.")
-        return text
-    return None
+        text, place = " ".join(words), "in WORDS"
+    elif words or not sys.stdin.isatty():
+        text, place = sys.stdin.read().strip(), "on stdin"
+    else:
+        return None
+    if not text.strip():
+        raise typer.BadParameter(f"There is no question {place}.")
+    return text
 
 
 def _session(gateway: Gateway, id: str | None, system: str | None) -> str | None:
@@ -174,7 +175,9 @@ def notes(ending: Answer) -> Iterator[str]:
         yield f"[{cited['number']}] {cited['document_id']}, {place}"
         yield f"    {excerpt(cited['text'], (), 160)}"
     passages = ending.get("passages")
-    if passages is not None and not ending["citations"]:
+    if passages is not None and not passages["found"]:
+        yield "Nothing was found in the documents."
+    elif passages is not None and not ending["citations"]:
         yield f"No source is cited; {passages['shown']} of {passages['found']} passages were read."
     if "degraded" in ending:
         yield str(ending["degraded"])
@@ -249,7 +252,7 @@ def _reset(talk: Talk, value: str, search: dict[str, Any]) -> str:
         talk.session = str(made["id"])
         return f"session {talk.session}"
     talk.messages.clear()
-    return "Nothing was said yet."
+    return "What was said is forgotten."
 
 
 COMMANDS: dict[str, Callable[[Talk, str, dict[str, Any]], str]] = {

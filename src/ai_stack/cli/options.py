@@ -33,13 +33,13 @@ Number = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to s
 Everything = Annotated[bool, typer.Option("--all", help="Show all, however many.")]
 
 
-def read_metadata(pairs: Sequence[str] | None) -> dict[str, Any]:
+def read_metadata(pairs: Sequence[str] | None, hint: str = "--metadata") -> dict[str, Any]:
     """`["a=1", "b=x"]` as `{"a": 1, "b": "x"}`; a wrong pair is a wrong call."""
     found = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="--metadata")
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint=hint)
         found[name] = _value(value)
     return found
 
@@ -49,7 +49,7 @@ def read_filter(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     if not text.lstrip().startswith("{"):
-        return read_metadata([text])
+        return read_metadata([text], "--filter")
     try:
         found = json.loads(text)
     except ValueError as error:

@@ -13,6 +13,7 @@ from ai_stack.cli.options import AsJson, print_json, printable
 AGO = re.compile(r"(\d{1,5})([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 PAGE = 1000
+WIDEST = 1000  # no line is folded, however narrow the terminal is
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -23,6 +24,9 @@ class Group(StrEnum):
     hour = "hour"
     day = "day"
     model = "model"
+
+
+LENGTHS = {Group.hour: len("2026-03-01T00:00"), Group.day: len("2026-03-01"), Group.model: 0}
 
 
 @app.command()
@@ -49,7 +53,7 @@ def usage(
     if as_json:
         print_json({**found, "items": items})
     else:
-        _show(items, found["totals"])
+        _show(items, found["totals"], LENGTHS[group])
 
 
 def read_time(text: str | None, now: datetime | None = None) -> str | None:
@@ -67,7 +71,8 @@ def read_time(text: str | None, now: datetime | None = None) -> str | None:
         raise typer.BadParameter(said) from error
 
 
-def _show(items: list[Answer], totals: Answer) -> None:
+def _show(items: list[Answer], totals: Answer, length: int) -> None:
+    """A line for each item; `length` characters tell where it begins."""
     from rich.console import Console  # noqa: PLC0415 (JSON goes without it)
     from rich.table import Table  # noqa: PLC0415
 
@@ -77,10 +82,10 @@ def _show(items: list[Answer], totals: Answer) -> None:
     for name in ("requests", "cached", "prompt", "answer", "mean ms", "max ms", "cost"):
         table.add_column(name, justify="right")
     for item in items:
-        start = item.get("start", "")[:16].replace("T", " ")
+        start = item.get("start", "")[:length].replace("T", " ")
         table.add_row(start, printable(item["model"]), *_numbers(item))
     table.add_row("", "all", *_numbers(totals), style="bold")
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=WIDEST).print(table)
 
 
 def _numbers(item: Answer) -> list[str]:

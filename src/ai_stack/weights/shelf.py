@@ -138,7 +138,10 @@ class Shelf:
         """As `find`; raises ModelNotFound."""
         model = self.find(name)
         if model is None:
-            raise ModelNotFound(f"{name} is not here: `ai-stack models pull {name}` brings it.")
+            raise ModelNotFound(
+                f"{name} is not here: `ai-stack models list` shows what is, and "
+                f"`ai-stack models pull {name}` brings it where a hub has it."
+            )
         return model
 
     def remove(self, name: str) -> Model:

@@ -44,7 +44,9 @@ async def get_model(stack: UseStack, caller: Caller, id: str) -> Response:
     for model in await _served(stack):
         if model.id == id:
             return respond(model_json(model))
-    raise ModelNotFound(f"The model {id[:200]!r} is not served here.")
+    raise ModelNotFound(
+        f"The model {id[:200]!r} is not served here: GET /v1/models lists those that are."
+    )
 
 
 @router.post("/tokenize")

@@ -179,9 +179,13 @@ class Fleet:
                 "LLAMA_CPP_DEFAULT_MODEL names the one to begin with."
             )
         if not (name or self._default):
-            raise ModelNotFound(f"No model that is served here does {operation}.")
+            raise ModelNotFound(
+                f"No model that is served here does {operation}: GET /inference/models tells "
+                "what each one does."
+            )
         raise ModelNotFound(
-            f"The model {(name or self._default or '')[:200]!r} is not served here."
+            f"The model {(name or self._default or '')[:200]!r} is not served here: "
+            "GET /v1/models lists those that are, and `ai-stack models pull` brings others."
         )
 
     def _is_ill(self) -> bool:
@@ -193,7 +197,10 @@ class Fleet:
             return None
         members = [m for m in self.members if (s := m.serves(id)) and operation in s.operations]
         if not members:
-            raise InvalidRequest(f"The model {id!r} cannot do this.", fields={"model": operation})
+            raise InvalidRequest(
+                f"The model {id!r} does no {operation}: GET /inference/models tells what it does.",
+                fields={"model": operation},
+            )
         model = next(model for model in self.models() if model.id == id)
         found = (member.serves(id) for member in members)
         revision = "|".join(sorted({m.revision for m in found if m is not None}))

@@ -144,7 +144,7 @@ def _is_input(value: object) -> bool:
 
 
 BOOL, OBJECT = Field(_is_bool, "true or false"), Field(_is_object, "an object")
-TOKENS = Field(_whole(0, MOST_TOKENS), "a number of tokens")
+TOKENS = Field(_whole(0, MOST_TOKENS), f"a number of tokens, {MOST_TOKENS} at most")
 COUNT = Field(_whole(1, 16), "a whole number from 1 to 16")
 PENALTY = Field(_number(-2, 2), "a number from -2 to 2")
 SHARE = Field(_number(0, 1), "a number from 0 to 1")
