@@ -58,6 +58,13 @@ class Host:
             await asyncio.sleep(STEP_S)
         raise AssertionError(f"{model} is not {state}: {await self.models()}\n{self.log}")
 
+    async def until_childless(self, within_s: float = 5) -> None:
+        """A model counts as stopped from when its server is told to end."""
+        deadline = time.monotonic() + within_s
+        while self.children():
+            assert time.monotonic() < deadline, self.children()
+            await asyncio.sleep(STEP_S)
+
     def server_of(self, port: int) -> int:
         """The pid of the child that serves at a port."""
         return next(pid for pid, words in self.children().items() if str(port) in words)
@@ -66,7 +73,10 @@ class Host:
         """The command of each child, by its pid."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for file in tasks for pid in file.read_text().split()]
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
+        commands = {}
+        for pid in pids:
+            with suppress(OSError):  # it ended meanwhile
+                commands[pid] = Path(f"/proc/{pid}/cmdline").read_text()
         return {pid: words.split("\0") for pid, words in commands.items()}
 
 

@@ -176,7 +176,7 @@ async def test_idle_models_are_unloaded_and_use_past_the_gateway_counts(data: Pa
         assert await running.states() == {"one": "stopped", "two": "ready"}
         assert one != two
         await running.until("two", "stopped", within_s=5)
-        assert not running.children()
+        await running.until_childless()
 
 
 async def test_stopping_and_unknown_models(data: Path):

@@ -163,7 +163,7 @@ def _answer(talk: Talk, text: str) -> None:
         for event in events:
             print(printable(event.get("delta", "")), end="", flush=True)
             last = event
-    print()
+    print(flush=True)
     for line in notes(last):
         say_aside(line)
 
