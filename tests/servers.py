@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from ai_stack.supervisor.redis import find_program
+
 USER = "nobody"
 
 
@@ -70,3 +72,36 @@ def _await(isready: Path, folder: Path, server: subprocess.Popen[bytes]) -> None
         assert server.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
     raise AssertionError("PostgreSQL did not start")
+
+
+class Redis:
+    """A Redis of the test's own on a unix socket, that can be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.socket = folder / "redis.sock"
+        program = shutil.copy(find_program(), folder / "redis-server")
+        place = ("--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder))
+        self.command = [str(program), *place, "--save", "", *options]
+        self.start()
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not self.socket.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def redis(*options: str) -> Iterator[Redis]:
+    with scratch_folder() as folder:
+        started = Redis(folder, *options)
+        try:
+            yield started
+        finally:
+            started.kill()

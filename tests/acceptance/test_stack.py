@@ -13,7 +13,7 @@ import pytest
 
 from stacks import alive, free_port
 
-PARTS = {"postgres", "redis", "embedder", "vectors", "worker", "aidb-mcp"}
+PARTS = {"postgres", "redis", "embedder", "vectors", "llama-cpp", "worker", "aidb-mcp"}
 
 
 class Shell:

@@ -1,60 +1,30 @@
 """What every cache does, in memory and in a real Redis."""
 
 import asyncio
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 import servers
 from ai_stack.caches import Cache, open_cache
 from ai_stack.errors import Unavailable
-from ai_stack.supervisor.redis import find_program
-
-
-class Server:
-    """A redis-server of the test's own on a unix socket, with a password."""
-
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "redis.sock"
-        program = shutil.copy(find_program(), folder / "redis-server")
-        options = ("--port", "0", "--unixsocket", str(self.socket), "--requirepass", "s:e/c")
-        quiet = ("--save", "", "--dir", str(folder), "--databases", "4")
-        self.command = [str(program), *options, *quiet]
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"unix://:s%3Ae%2Fc@{self.socket}?db=3"
-
-    def start(self) -> None:
-        self.socket.unlink(missing_ok=True)
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not self.socket.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.scratch_folder() as folder:
-        started = Server(folder)
+def server() -> Iterator[servers.Redis]:
+    with servers.redis("--requirepass", "s:e/c", "--databases", "4") as started:
         yield started
-        started.kill()
+
+
+def url_of(server: servers.Redis) -> str:
+    return f"unix://:s%3Ae%2Fc@{server.socket}?db=3"
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
-    url = "memory:" if request.param == "memory" else request.getfixturevalue("server").url
+    url = "memory:" if request.param == "memory" else url_of(request.getfixturevalue("server"))
     opened = open_cache(url)
     yield opened
     await opened.aclose()
@@ -99,8 +69,8 @@ async def test_a_generation_stays_until_it_is_renewed(cache: Cache) -> None:
     assert await cache.generation("scope") != first
 
 
-async def test_a_dead_server_is_a_miss_and_is_found_again(server: Server) -> None:
-    cache = open_cache(server.url)
+async def test_a_dead_server_is_a_miss_and_is_found_again(server: servers.Redis) -> None:
+    cache = open_cache(url_of(server))
     await cache.set("key", b"1", 60)
     server.kill()
     started = time.monotonic()
@@ -113,8 +83,8 @@ async def test_a_dead_server_is_a_miss_and_is_found_again(server: Server) -> Non
     await cache.aclose()
 
 
-async def test_a_server_that_stands_still_costs_one_short_wait(server: Server) -> None:
-    cache = open_cache(server.url)
+async def test_a_server_that_stands_still_costs_one_short_wait(server: servers.Redis) -> None:
+    cache = open_cache(url_of(server))
     await cache.set("key", b"1", 60)
     server.process.send_signal(signal.SIGSTOP)
     try:
@@ -128,7 +98,7 @@ async def test_a_server_that_stands_still_costs_one_short_wait(server: Server) -
     await cache.aclose()
 
 
-async def test_a_wrong_password_is_a_miss(server: Server) -> None:
+async def test_a_wrong_password_is_a_miss(server: servers.Redis) -> None:
     cache = open_cache(f"unix://:wrong@{server.socket}")
     assert await cache.get("key") is None
     await cache.aclose()

@@ -1,11 +1,8 @@
 """What every store of conversations does, in memory and in a real Redis."""
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,48 +10,23 @@ import servers
 from ai_stack.caches.conversations import Conversations, open_conversations
 from ai_stack.caches.pipeline import Address, Pipeline
 from ai_stack.errors import Unavailable
-from ai_stack.supervisor.redis import find_program
 
-
-class Server:
-    """A redis-server of the test's own, without scripting, as the supervised one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "redis.sock"
-        program = shutil.copy(find_program(), folder / "redis-server")
-        options = ("--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder))
-        user = ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-@scripting")
-        self.command = [str(program), *options, "--save", "", *user]
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.socket}"
-
-    def start(self) -> None:
-        self.socket.unlink(missing_ok=True)
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not self.socket.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+NO_SCRIPTING = ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-@scripting")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with servers.scratch_folder() as folder:
-        started = Server(folder)
+def server() -> Iterator[servers.Redis]:
+    with servers.redis(*NO_SCRIPTING) as started:
         yield started
-        started.kill()
+
+
+def url_of(server: servers.Redis) -> str:
+    return f"unix://{server.socket}"
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def kept(request: pytest.FixtureRequest) -> AsyncIterator[Conversations]:
-    url = "memory:" if request.param == "memory" else request.getfixturevalue("server").url
+    url = "memory:" if request.param == "memory" else url_of(request.getfixturevalue("server"))
     opened = open_conversations(url)
     yield opened
     await opened.aclose()
@@ -126,11 +98,11 @@ async def test_its_time_begins_anew_with_each_turn(kept: Conversations) -> None:
     assert [o.id for o in await kept.page("time", 2, None)] == ["c", "a"]
 
 
-async def test_every_key_in_the_server_has_an_end(server: Server) -> None:
-    kept = open_conversations(server.url)
+async def test_every_key_in_the_server_has_an_end(server: servers.Redis) -> None:
+    kept = open_conversations(url_of(server))
     await kept.create("ends", "a", b"head", 60)
     await kept.append("ends", "a", b"turn", 60)
-    pipeline = Pipeline(Address.read(server.url))
+    pipeline = Pipeline(Address.read(url_of(server)))
     keys = await pipeline.call("KEYS", "*")
     assert isinstance(keys, list)
     assert keys
@@ -140,8 +112,8 @@ async def test_every_key_in_the_server_has_an_end(server: Server) -> None:
     await kept.aclose()
 
 
-async def test_a_dead_server_is_told(server: Server) -> None:
-    kept = open_conversations(server.url)
+async def test_a_dead_server_is_told(server: servers.Redis) -> None:
+    kept = open_conversations(url_of(server))
     await kept.create("dead", "a", b"head", 60)
     server.kill()
     started = time.monotonic()
