@@ -725,5 +725,6 @@ def test_llama_cpp_is_left_with_the_one_function_that_is_chosen() -> None:
         "tools": tools[1:],
         "tool_choice": "required",
     }
-    for untouched in ({"tools": tools, "tool_choice": "auto"}, {"tools": tools}, {}):
+    odd = {"tools": tools, "tool_choice": {"type": "function", "function": "b"}}
+    for untouched in ({"tools": tools, "tool_choice": "auto"}, {"tools": tools}, odd, {}):
         assert forced(untouched) is untouched

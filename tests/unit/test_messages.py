@@ -506,3 +506,16 @@ def test_a_stream_and_a_whole_answer_are_the_same(
     events, stream = streamed([*chunks, chunk(finish), LAST], THINKING)
     assert stream.message == message(whole, THINKING)
     assert accumulated(events) == Message(**stream.message).model_dump()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": [], "content": "x"}]},
+        {"tools": [{"name": "f", "input_schema": {}}], "tool_choice": {"type": {}}},
+    ],
+)
+def test_what_stands_where_a_name_should_is_refused(fields: dict[str, Any]) -> None:
+    body = {"max_tokens": 5, "messages": [{"role": "user", "content": "x"}], **fields}
+    with pytest.raises(InvalidRequest):
+        messages.to_chat(body)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ai_stack.services.inference.loose_json import loosely_read
 from ai_stack.services.inference.loose_strings import Unreadable
 from ai_stack.services.inference.repair import Repair, repaired, retried, retry_request
+from ai_stack.services.inference.schemas import compiled
 from tool_calls import TODO, TOOLS, rows, tool
 
 
@@ -314,3 +315,20 @@ def test_an_unknown_function_cannot_be_asked_for_again() -> None:
     failed = repaired(message("{}", "drop_table"), TOOLS).failed[0]
     with pytest.raises(ValueError, match="known function"):
         retry_request({"messages": [], "tools": TOOLS}, failed)
+
+
+def test_a_schema_that_unfolds_without_end_takes_any_object() -> None:
+    pairs: dict[str, object] = {
+        f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(60)
+    }
+    schema = {"$defs": {**pairs, "a60": {"type": "string"}}, "$ref": "#/$defs/a0"}
+    began_s = time.perf_counter()
+    assert compiled(schema).takes({"x": 1})
+    assert time.perf_counter() - began_s < 1
+
+
+def test_a_schema_may_lead_back_to_itself() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/a~1b"}}, "required": ["x"]}
+    found = compiled({"$defs": {"a/b": node}, "$ref": "#/$defs/a~1b"})
+    assert found.takes({"x": 1, "next": {"x": 2}})
+    assert not found.takes({"x": 1, "next": {}})

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,19 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseItem, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
+from ai_stack.caches.memory import MemoryCache
+from ai_stack.database import Database
 from ai_stack.errors import InvalidRequest
-from ai_stack.services.inference import requests, responses
+from ai_stack.models.inference import PLAIN, InferenceRecord
+from ai_stack.models.principals import Principal
+from ai_stack.services.inference import Inference, requests, responses
+from ai_stack.services.inference.answers import Answers
+from ai_stack.services.inference.dialect_calls import Responses
+from ai_stack.services.inference.fleet import Fleet
+from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.response_events import ResponseStream
+from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.stored import StoredResponses
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
@@ -618,3 +628,23 @@ def test_a_plain_chat_body_does_not_look_like_one() -> None:
     assert not responses.looks_like({"messages": [], "tools": [nested]})
     assert not responses.looks_like({"messages": [], "input": "x"})
     assert not responses.looks_like({})
+
+
+@pytest.mark.parametrize("name", ["tools", "include"])
+def test_a_body_of_this_form_that_came_to_chat_is_refused_for_what_is_no_list(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=name):
+        responses.as_chat({"input": "hello", name: 5})
+
+
+async def test_what_is_no_id_is_followed_by_nothing() -> None:
+    database = cast(Database, None)  # it is never asked
+    inference = Inference(
+        Fleet(()), Router(1), Answers(MemoryCache(), 1), Journal(_unwritten), timeout_s=1
+    )
+    service = Responses(inference, StoredResponses(database))
+    with pytest.raises(InvalidRequest, match="previous_response_id"):
+        await service.open({"input": "x", "previous_response_id": 5}, Principal(), PLAIN)
+
+
+async def _unwritten(records: Sequence[InferenceRecord]) -> None:
+    """Nothing is logged."""

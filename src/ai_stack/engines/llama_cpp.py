@@ -138,7 +138,8 @@ def forced(body: Body) -> Body:
     choice = body.get("tool_choice")
     if not isinstance(choice, Mapping):
         return body
-    wanted = (choice.get("function") or {}).get("name")
+    function = choice.get("function")
+    wanted = function.get("name") if isinstance(function, Mapping) else None
     tools = [t for t in _listed(body.get("tools")) if t["function"]["name"] == wanted]
     return {**body, "tools": tools, "tool_choice": "required"} if tools else body
 

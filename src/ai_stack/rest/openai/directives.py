@@ -28,7 +28,7 @@ def options_of(
 def _policy(text: str) -> CachePolicy:
     said = dict(_directive(part) for part in text.lower().split(",") if part.strip())
     longest = said.get("max-age")
-    longest_s = int(longest) if longest is not None and longest.isdecimal() else None
+    longest_s = int(longest[:9]) if longest is not None and longest.isdecimal() else None
     return CachePolicy(
         reads="no-cache" not in said and "no-store" not in said and longest_s != 0,
         stores="no-store" not in said,

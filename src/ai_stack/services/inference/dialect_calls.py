@@ -15,7 +15,7 @@ from ai_stack.errors import AIStackError, EngineBroken
 from ai_stack.models.identifiers import new_hex
 from ai_stack.models.inference import Options, Tokens
 from ai_stack.models.principals import Principal
-from ai_stack.services.inference import Inference, messages, responses
+from ai_stack.services.inference import Inference, dialects, messages, responses
 from ai_stack.services.inference.message_events import MessageStream
 from ai_stack.services.inference.reading import STREAM, Answer
 from ai_stack.services.inference.response_events import ResponseStream
@@ -66,7 +66,7 @@ class Responses:
         It is stored unless `store` is false; NotFound for a previous response that is not.
         """
         previous = body.get("previous_response_id")
-        history = await self.stored.history(principal, previous) if previous else []
+        history = await self.stored.history(principal, _id(previous)) if previous else []
         chat = responses.to_chat(body, history)
         id, created_at = new_id(), time.time()
         if chat.get("stream"):
@@ -119,6 +119,10 @@ class Messages:
         """The tokens that a request's input has."""
         chat = messages.to_count(body)
         return (await self.inference.tokens(chat.get("model"), chat))[1]
+
+
+def _id(previous: object) -> str:
+    return dialects.text_of(previous, "previous_response_id")
 
 
 async def _nothing() -> None:

@@ -91,5 +91,7 @@ def _allowed(choice: object) -> set[str] | None:
     several = choice.get("allowed_tools")
     if isinstance(several, Mapping):
         tools = several.get("tools")
-        return {str(_function(t).get("name")) for t in tools} if isinstance(tools, list) else None
+        if not isinstance(tools, list):
+            return None
+        return {str(_function(t).get("name")) for t in tools if isinstance(t, Mapping)}
     return {str(_function(choice).get("name"))}

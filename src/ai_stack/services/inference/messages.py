@@ -126,7 +126,7 @@ Block = tuple[dict[str, Any], str]
 
 def _blocks(message: Json, where: str) -> list[Block]:
     """Blocks of a message; of no role, one block, whose path shows where."""
-    if message.get("role") not in TURNS:
+    if str(message.get("role")) not in TURNS:
         return [({}, where)]
     return _listed(message.get("content"), f"{where}.content")
 
@@ -285,7 +285,7 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
 
 
 def _choice(choice: Json, names: Sequence[str]) -> str | dict[str, Any]:
-    kind = choice.get("type")
+    kind = str(choice.get("type"))
     if kind in CHOICES:
         return CHOICES[kind]
     if kind != "tool":

@@ -124,7 +124,7 @@ def as_chat(body: Json) -> dict[str, Any]:
     if "messages" not in body:
         chat = {**chat, **_settings(body), "messages": _messages(body, ())}
     chat.pop("tool_choice", None)
-    functions = [tool for tool in body.get("tools") or () if _is_function(tool)]
+    functions = [t for t in list_of(body.get("tools") or [], "tools") if _is_function(t)]
     tools = [_tool(tool, "tools") for tool in functions]
     return {**chat, **_tool_settings({**body, "tools": functions}, tools)}
 
@@ -154,7 +154,7 @@ def _settings(request: Json) -> dict[str, Any]:
     _one_of(text, "text", "verbosity", VERBOSITIES)
     if text.get("format") is not None:
         chat.update(_format(object_of(text["format"], "text.format")))
-    if LOGPROBS in (request.get("include") or ()) or request.get("top_logprobs"):
+    if LOGPROBS in list_of(request.get("include") or [], "include") or request.get("top_logprobs"):
         chat.update(logprobs=True, top_logprobs=request.get("top_logprobs") or 0)
     return chat
 
