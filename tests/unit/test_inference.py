@@ -30,10 +30,11 @@ from ai_stack.models.inference import (
     ServedModel,
 )
 from ai_stack.models.principals import Principal
+from ai_stack.rest.openai.directives import options_of
 from ai_stack.services.embedding import Array
 from ai_stack.services.inference import Inference, fleet, journal, relay
 from ai_stack.services.inference.answers import Answers
-from ai_stack.services.inference.fleet import Fleet
+from ai_stack.services.inference.fleet import Fleet, Member
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import Price
 from ai_stack.services.inference.routing import Router
@@ -522,3 +523,129 @@ async def test_like_questions_share_an_answer_only_where_all_else_is_equal() -> 
         assert len(one.calls) == number
     await rig.inference.complete("chat", alike, Principal(UUID(int=7)))
     assert len(one.calls) == 6
+
+
+async def test_one_who_leaves_as_an_engine_is_given_back_takes_none_with_him() -> None:
+    rig = Rig(engine(Turn(delay_s=0.05), slots=1))
+    first = asyncio.create_task(rig.ask(question("one")))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(rig.ask(question("two")))
+    await asyncio.sleep(0.01)
+    (member,), give_back = rig.inference.fleet.members, Router.release
+
+    class Late(Router):
+        def release(self, member: Member) -> None:
+            second.cancel()
+            give_back(self, member)
+
+    rig.inference.router.__class__ = Late
+    assert text(await first) == "one"
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert (member.outstanding, rig.inference.router.waiting) == (0, 0)
+    assert text(await rig.ask(question("three"))) == "three"
+
+
+async def test_a_client_that_does_not_read_keeps_no_engine_beyond_its_time() -> None:
+    one = engine(Turn(text="a b c d"), slots=1)
+    rig = Rig(one, timeout_s=0.1)
+    host = await rig.inference.open("chat", {**COLD, "stream": True}, ME)
+    follower = asyncio.create_task(rig.stream(COLD))
+    await asyncio.sleep(0.15)
+    assert one.working == rig.inference.fleet.members[0].outstanding == 0
+    with pytest.raises(DeadlineExceeded):
+        await follower
+    with pytest.raises(DeadlineExceeded):
+        [data async for data in host]
+    await host.aclose()
+    assert text(await rig.ask(COLD)) == "hello there"
+    assert [r.outcome for r in await rig.records()] == ["ok", "late", "ok"]
+
+
+async def test_a_follower_has_a_deadline_of_its_own_and_never_the_shorter_one_of_its_host() -> None:
+    rig = Rig(engine(Turn(delay_s=0.2), Turn(text="own")))
+    host = asyncio.create_task(rig.ask(COLD, Options(timeout_s=1)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(DeadlineExceeded):
+        await rig.ask(COLD, Options(timeout_s=0.05))
+    assert text(await rig.ask(COLD, Options(timeout_s=2))) == "own"
+    assert text(await host) == "hello there"
+
+
+async def test_those_who_follow_a_request_that_is_cancelled_are_answered_all_the_same() -> None:
+    one = engine(Turn(delay_s=0.05))
+    rig = Rig(one)
+    tasks = [asyncio.create_task(rig.ask(COLD)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    tasks[0].cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [text(answer) for answer in found[1:]] == ["hello there"] * 2
+    assert (len(one.calls), one.working) == (2, 0)
+
+
+async def test_endless_names_of_one_model_are_not_kept() -> None:
+    rig = Rig(engine())
+    for n in range(fleet.KNOWN_NAMES + 10):
+        await rig.inference.fleet.pool(f"owner-{n}/memory", "chat")
+    assert len(rig.inference.fleet._pools) <= fleet.KNOWN_NAMES
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}},
+        {"type": "text", "text": "x", "uuid": "1", "image_url": {"url": "http://10.0.0.1/"}},
+        {"type": "text", "text": "x", "video_url": {"url": "http://10.0.0.1/"}},
+        {"type": "refusal", "refusal": "x", "uuid": "1"},
+        {"type": "input_audio", "input_audio": {"data": "http://10.0.0.1/", "format": "wav"}},
+        {"type": "input_audio", "input_audio": "file:///etc/passwd"},
+    ],
+)
+async def test_no_engine_is_told_of_a_place_to_fetch_from(part: dict[str, Any]) -> None:
+    rig = Rig(engine())
+    messages = [{"role": "user", "content": [part]}]
+    with pytest.raises(InvalidRequest):
+        await rig.ask({"messages": messages})
+    with pytest.raises(InvalidRequest):
+        await rig.inference.tokens(None, messages)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chat_template_kwargs": {"chat_template": "{{ x }}"}},
+        {"chat_template_kwargs": {"tokenize": False}},
+        {"chat_template_kwargs": orjson.loads(b'{"a":' * 400 + b"1" + b"}" * 400)},
+    ],
+)
+async def test_what_an_engine_cannot_take_is_refused(fields: dict[str, Any]) -> None:
+    rig = Rig(engine())
+    with pytest.raises(InvalidRequest):
+        await rig.ask({**HELLO, **fields})
+    with pytest.raises(InvalidRequest):
+        await rig.inference.tokens(None, {**HELLO, **fields})
+
+
+async def test_odd_choices_among_tools_are_none() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for choice in ({"allowed_tools": {"tools": ["f"]}}, {"type": "function", "function": "f"}):
+        asked = {**HELLO, "tools": tools, "tool_choice": choice}
+        assert text(await Rig(engine()).ask(asked)) == "hello there"
+
+
+@pytest.mark.parametrize("body", [b'{"error": {"message": "no"}}', b'{"choices": [1]}'])
+async def test_a_failure_under_a_good_status_is_one_and_is_not_kept(body: bytes) -> None:
+    rig = Rig(engine(Turn(parts=[body])))
+    with pytest.raises(EngineFailed):
+        await rig.ask(COLD)
+    assert text(await rig.ask(COLD)) == "hello there"
+
+
+def test_a_cache_control_of_any_length_is_read() -> None:
+    longest = options_of([(b"cache-control", b"max-age=" + b"9" * 5000)]).cache.longest_s
+    assert longest is not None
+    assert longest > 1 << 24
+
+
+def question(words: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": words}]}

@@ -153,10 +153,11 @@ class _Link(asyncio.Protocol):
     def _write(self, command: tuple[Part, ...], answer: "asyncio.Future[object] | None") -> None:
         if self.ended or self._transport is None or len(self._waiting) >= MAX_WAITING:
             raise Down
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
         self._waiting.append((answer, self._loop.time()))
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+        self._unsent.append(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_S, self._look)
 

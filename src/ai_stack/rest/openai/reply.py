@@ -84,7 +84,7 @@ class Reply:
             self._silence = None
 
     def _look(self) -> None:
-        if not self._spoke:
+        if not self._spoke and not self._comments:
             task = asyncio.create_task(self._comment())
             self._comments.add(task)
             task.add_done_callback(self._comments.discard)

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from ai_stack.errors import AIStackError, DeadlineExceeded
+from ai_stack.errors import AIStackError, DeadlineExceeded, InvalidRequest
 from ai_stack.models.identifiers import uuid7_hex
 from ai_stack.models.inference import (
     PLAIN,
@@ -102,9 +102,7 @@ class Inference:
                 return self._from_cache(asked, kept)
         if options.cache.only:
             raise DeadlineExceeded("There is no answer to this in the cache.")
-        answer = self._followed(asked) or self._hosted(asked)
-        await answer.begin()
-        return answer
+        return await self._begun(asked)
 
     async def complete(
         self,
@@ -142,6 +140,10 @@ class Inference:
         self, model: str | None, subject: str | list[Any] | Mapping[str, Any]
     ) -> tuple[str, Tokens]:
         """The model's id, and the tokens of a text, of messages or of a chat request."""
+        if not isinstance(subject, str):
+            chat = subject if isinstance(subject, Mapping) else {"messages": subject}
+            subject = checked("chat", chat)
+            _encoded(subject)
         pool = await self.fleet.pool(model, "chat")
         engine = pool.members[0].engine
         return pool.model.id, await engine.tokens(pool.model.id, subject)
@@ -161,7 +163,7 @@ class Inference:
             passed["stream_options"] = {"include_usage": True}
         else:
             passed.pop("stream", None)
-        call = Call(operation, passed, orjson.dumps(passed, option=orjson.OPT_SORT_KEYS))
+        call = Call(operation, passed, _encoded(passed))
         keeps_usage = isinstance(wanted, dict) and wanted.get("include_usage") is True
         form = "usage" if keeps_usage else ""
         project, revision = principal.project_id, pool.revision
@@ -182,26 +184,45 @@ class Inference:
         key = None if asked.question is None else await self.similar.find(asked.question)
         return None if key is None else await self.answers.get(key, asked.options.cache)
 
+    async def _begun(self, asked: "Asked") -> Answer:
+        """An answer that has begun; one whose host was cancelled meanwhile is asked for anew."""
+        while (followed := self._followed(asked)) is not None:
+            try:
+                await followed.begin()
+            except AIStackError:
+                if not followed.follower.relay.abandoned:
+                    raise
+            else:
+                return followed
+        hosted = self._hosted(asked)
+        await hosted.begin()
+        return hosted
+
     def _followed(self, asked: "Asked") -> Followed | None:
         """A place at the answer that another equal request draws already."""
         relay = None if asked.key is None else self._flights.get(asked.key)
         task = asyncio.current_task()
-        if relay is None or task is None or not relay.is_whole:
+        if relay is None or task is None or not relay.is_whole or relay.error is not None:
             return None
+        timeout_s = self._timeout_s(asked)
+        if relay.timeout_s < timeout_s:  # it would end before its time
+            return None
+        follower = relay.follow()
         record = asked.record()
         record.cached = True
         self.journal.add(record)
         return Followed(
             media_type=asked.media_type,
             cached=True,
-            follower=relay.follow(),
+            follower=follower,
             departure=asked.options.departure,
+            expiry=asyncio.get_running_loop().call_later(timeout_s, follower.expire),
             cancel=task.cancel,
         )
 
     def _hosted(self, asked: "Asked") -> Hosted:
         options, key = asked.options, asked.key
-        timeout_s = min(options.timeout_s or self.timeout_s, self.timeout_s)
+        timeout_s = self._timeout_s(asked)
         work = Work(
             call=asked.call,
             pool=asked.pool,
@@ -211,7 +232,7 @@ class Inference:
             priority=options.priority,
             keeps_usage=asked.keeps_usage,
         )
-        relay = Relay(work, shared=key is not None)
+        relay = Relay(work, shared=key is not None, timeout_s=timeout_s)
         if key is not None:
             self._flights[key] = relay
         return Hosted(
@@ -221,6 +242,9 @@ class Inference:
             expiry=asyncio.get_running_loop().call_later(timeout_s, relay.expire),
             closed=partial(self._landed, relay, asked),
         )
+
+    def _timeout_s(self, asked: "Asked") -> float:
+        return min(asked.options.timeout_s or self.timeout_s, self.timeout_s)
 
     async def _landed(self, relay: Relay, asked: "Asked") -> None:
         """An answer has been read: it is kept when it came whole, and shared no more."""
@@ -250,6 +274,13 @@ class Inference:
             await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(AIStackError):
                 await self.journal.flush()
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    try:
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest("The request nests too deep.") from error
 
 
 def _text(value: object) -> str | None:

@@ -16,6 +16,7 @@ FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 3, 1.0, 30.0
 ONE_DEATH_S = 0.1
 CAPACITY = 256
 KNOWN_BLOCKS = 1 << 14
+KNOWN_NAMES = 1024
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,8 @@ class Fleet:
         found = self._pools.get((name or "", operation))
         if found is None:
             found = self._pool(name, operation) or await self._after_look(name, operation)
+            if len(self._pools) >= KNOWN_NAMES:  # a client may call a model in endless ways
+                self._pools.clear()
             self._pools[name or "", operation] = found
         return found
 

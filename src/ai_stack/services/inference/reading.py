@@ -57,8 +57,12 @@ class Hosted(Answer):
         yield self.body
         while not self.relay.ended and (data := await self.relay.draw()) is not None:
             yield data
+        if self.relay.error is not None:  # it ended while its client did not read
+            raise self.relay.error
 
     async def whole(self) -> bytes:
+        if self.relay.error is not None:
+            raise self.relay.error
         if self.relay.ended:
             return self.body
         parts = [self.body]
@@ -80,6 +84,7 @@ class Followed(Answer):
 
     follower: Follower
     departure: Departure | None
+    expiry: asyncio.TimerHandle
     cancel: Callable[[], object]
 
     async def begin(self) -> None:
@@ -99,6 +104,7 @@ class Followed(Answer):
         return b"".join([data async for data in self.follower])
 
     async def aclose(self) -> None:
+        self.expiry.cancel()
         if self.departure is not None:
             self.departure.remove(self.cancel)
         self.follower.leave()

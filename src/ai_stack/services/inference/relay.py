@@ -10,18 +10,24 @@ read, is joined no more, and its answer is not cached.
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 
-from ai_stack.errors import AIStackError
-from ai_stack.services.inference.work import Work
+from ai_stack.errors import AIStackError, DeadlineExceeded, Unavailable
+from ai_stack.services.inference.work import LATE, Work
 
 CAP = 4 << 20
 
 
 class Relay:
-    """Drawn from by its host, in the task that made it; one that is `shared` keeps what came."""
+    """Drawn from by its host, in the task that made it; one that is `shared` keeps what came.
 
-    def __init__(self, work: Work, *, shared: bool) -> None:
+    `abandoned`: its host was cancelled, so that the answer fails for no reason of its own.
+    """
+
+    def __init__(self, work: Work, *, shared: bool, timeout_s: float = inf) -> None:
         self.work = work
+        self.timeout_s = timeout_s
+        self.abandoned = False
         self.is_whole = shared
         self.error: AIStackError | None = None
         self.ended = self.left = self._drawing = False
@@ -29,6 +35,7 @@ class Relay:
         self._dropped = self._size_bytes = 0
         self._followers: set[Follower] = set()
         self._moved: asyncio.Event | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._host = asyncio.current_task()
 
     async def draw(self) -> bytes | None:
@@ -53,8 +60,10 @@ class Relay:
 
     def _end(self, error: AIStackError | None = None) -> None:
         """Nothing more comes."""
-        self.ended, self.error = True, error
-        self._wake()
+        if not self.ended:
+            self.ended, self.error = True, error
+            self._wake()
+            self._progress()
 
     def whole(self) -> bytes:
         """All that came; only while `is_whole`."""
@@ -64,7 +73,7 @@ class Relay:
         """Return when the slowest follower is near enough."""
         self.is_whole = False
         self._trim()
-        while self._size_bytes > CAP:
+        while self._size_bytes > CAP and not self.ended:
             self._moved = asyncio.Event()
             await self._moved.wait()
             self._trim()
@@ -82,10 +91,17 @@ class Relay:
             follower.wake()
 
     def expire(self) -> None:
-        """Its time is over, for the host and all others."""
+        """Its time is over, for the host and all others.
+
+        A host that is not drawing waits for a client that does not read: the engine is given back
+        without it.
+        """
         self.work.expired = True
         if self._host is not None and self._drawing:
             self._host.cancel()
+        elif not self.ended:
+            self._end(DeadlineExceeded(LATE))
+            self._closing = asyncio.create_task(self.work.aclose())
 
     def leave(self) -> None:
         """The host's client has gone; the host goes on for as long as others follow."""
@@ -97,7 +113,8 @@ class Relay:
         """The host has stopped; whoever still follows is told."""
         await self.work.aclose()
         if not self.ended:
-            self._end(AIStackError())
+            self.abandoned = True
+            self._end(Unavailable("The request that drew this answer has ended; try again."))
 
     def follow(self) -> "Follower":
         """One more reader, from the beginning; only while `is_whole`."""
@@ -140,11 +157,17 @@ class Follower:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.cursor = 0
+        self.expired = False
         self._waiting: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+    def expire(self) -> None:
+        """Its own time is over, whatever the host's."""
+        self.expired = True
+        self.wake()
 
     async def begun(self) -> None:
         """Return when there is something to read; raises the error of an answer without any."""
@@ -171,6 +194,8 @@ class Follower:
             await self._waiting
         finally:
             self._waiting = None
+        if self.expired:
+            raise DeadlineExceeded(LATE)
 
     def leave(self) -> None:
         self.relay.unfollow(self)

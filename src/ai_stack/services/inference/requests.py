@@ -17,6 +17,14 @@ LONGEST_GRAMMAR = 64 << 10
 MOST_TOKENS = 1 << 24
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PARTS = ("text", "image_url", "input_audio", "refusal")
+# By each of these vLLM fetches what a part names, whatever its type says, once it has a `uuid`.
+REACHING = frozenset(
+    (
+        *("image_url", "audio_url", "video_url", "input_audio", "file", "uuid"),
+        *("image_pil", "image_embeds", "audio_embeds", "prompt_embeds"),
+    )
+)
+OF_ENGINES = frozenset(("chat_template", "tokenize"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +116,22 @@ def _is_part(value: object) -> bool:
     """A part of a message; images come within the request, so that nothing is fetched for it."""
     if not isinstance(value, dict) or value.get("type") not in PARTS:
         return False
-    if value["type"] == "text":
+    kind = value["type"]
+    if len(value) > 2 and value.keys() & (REACHING - {kind}):
+        return False
+    if kind == "text":
         return isinstance(value.get("text"), str)
-    if value["type"] != "image_url":
-        return True
+    if kind == "input_audio":
+        return _is_audio(value.get("input_audio"))
+    return kind != "image_url" or _is_image(value)
+
+
+def _is_audio(value: object) -> bool:
+    data = value.get("data") if isinstance(value, dict) else None
+    return isinstance(data, str) and (":" not in data[:64] or data.startswith("data:audio/"))
+
+
+def _is_image(value: Mapping[str, Any]) -> bool:
     image = value.get("image_url")
     url = image.get("url") if isinstance(image, dict) else image
     return isinstance(url, str) and url.startswith("data:image/")
@@ -205,7 +225,10 @@ _CHAT: dict[str, Field] = {
         _one_of("none", "minimal", "low", "medium", "high", "xhigh"),
         "none, minimal, low, medium, high or xhigh",
     ),
-    "chat_template_kwargs": OBJECT,
+    "chat_template_kwargs": Field(
+        lambda v: type(v) is dict and not v.keys() & OF_ENGINES,
+        "an object of what a template knows, without a template",
+    ),
     "reasoning_format": Field(_one_of("none", "auto", "deepseek"), "none, auto or deepseek"),
     "functions": Field(lambda v: v == [], "left out: use tools"),
     "modalities": Field(lambda v: v == ["text"], '["text"]', passed=False),

@@ -71,6 +71,8 @@ class Router:
         """Give what is free to the first who can use it."""
         for queue in self._waiting.values():
             for waiter in queue:
+                if waiter.chosen.done():  # cancelled, and not yet run to leave the queue
+                    continue
                 chosen = self._choice(waiter.pool, waiter.blocks, waiter.tried)
                 if chosen is not None:
                     queue.remove(waiter)

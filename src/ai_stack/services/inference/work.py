@@ -218,4 +218,12 @@ def _read(body: bytes) -> dict[str, Any]:
         raise EngineFailed("The engine's answer is not JSON.") from error
     if not isinstance(answer, dict):
         raise EngineFailed("The engine's answer is no object.")
+    if answer.get("error") is not None or not _has_choices(answer):
+        raise EngineFailed("The engine answered with a failure, or what is no answer.")
     return answer
+
+
+def _has_choices(answer: dict[str, Any]) -> bool:
+    """Whether its choices are what they should be, where it has any."""
+    choices = answer.get("choices", [])
+    return isinstance(choices, list) and all(isinstance(c, dict) for c in choices)
