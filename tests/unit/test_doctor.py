@@ -141,6 +141,8 @@ def test_missing_models_are_told(tmp_path: Path) -> None:
     assert "ai-stack models pull" in said(models.served, stack)
     stack.served = SERVED
     assert "gone is not served; served are small-chat" in said(models.served, stack)
+    absent = planted(tmp_path, LLAMA_CPP_DEFAULT_MODEL="/srv/absent.gguf")
+    assert "put a model at /srv/absent.gguf" in said(models.served, absent)
     assert said(models.served, planted(tmp_path, engines=SecretStr("vllm://h:1"))) == ""
 
 

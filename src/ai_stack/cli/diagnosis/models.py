@@ -6,7 +6,7 @@ from ai_stack.cli.diagnosis import Finding, Stack
 from ai_stack.errors import AIStackError
 from ai_stack.supervisor.parts import LLAMA_CPP
 from ai_stack.weights.fit import available_bytes, estimate
-from ai_stack.weights.shelf import FOLDER, Model, Shelf
+from ai_stack.weights.shelf import FOLDER, Model, Shelf, is_path
 
 WHY = "Inference answers 404 for a model that is not there."
 GIB = 1 << 30
@@ -73,4 +73,6 @@ def _default(stack: Stack) -> Model | None:
 
 def _bring(stack: Stack) -> str:
     name = stack.settings.llama_cpp_default_model or "Qwen/Qwen2.5-Coder-7B-Instruct"
+    if is_path(name):
+        return f"put a model at {name}, which LLAMA_CPP_DEFAULT_MODEL names, or name another"
     return f"ai-stack models pull {name}"
