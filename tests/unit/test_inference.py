@@ -525,6 +525,30 @@ async def test_like_questions_share_an_answer_only_where_all_else_is_equal() -> 
     assert len(one.calls) == 6
 
 
+async def test_a_like_question_is_answered_in_the_form_that_it_asks_for() -> None:
+    rig, words = Rig(engine()), MemoryEmbedder()
+
+    async def embed(said: str) -> Array:
+        return (await words.embed([said], "query"))[0]
+
+    rig.inference.similar = SimilarAnswers(rig.cache, embed, 0.8, 60)
+    first = {**ask_of("what is the capital of France please"), "stream": True}
+    alike = {**ask_of("what is the capital of France, please"), "stream": True}
+    assert b'"usage"' in await rig.stream({**first, "stream_options": {"include_usage": True}})
+    assert b'"usage"' not in await rig.stream(alike)
+
+
+async def test_who_wants_no_kept_answer_is_not_given_one_whose_reader_is_slow() -> None:
+    one = engine()
+    rig = Rig(one)
+    host = await rig.inference.open("chat", COLD, ME)
+    await rig.ask(COLD)
+    assert len(one.calls) == 1
+    await rig.ask(COLD, Options(cache=CachePolicy(reads=False)))
+    assert len(one.calls) == 2
+    await host.aclose()
+
+
 async def test_one_who_leaves_as_an_engine_is_given_back_takes_none_with_him() -> None:
     rig = Rig(engine(Turn(delay_s=0.05), slots=1))
     first = asyncio.create_task(rig.ask(question("one")))

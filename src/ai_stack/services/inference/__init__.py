@@ -54,6 +54,11 @@ class Asked:
     def media_type(self) -> str:
         return STREAM if self.call.streamed else JSON
 
+    @property
+    def form(self) -> str:
+        """How its answer looks, beside what the call says."""
+        return "usage" if self.keeps_usage else ""
+
     def record(self) -> InferenceRecord:
         return InferenceRecord(
             id=uuid7_hex(),
@@ -165,10 +170,10 @@ class Inference:
             passed.pop("stream", None)
         call = Call(operation, passed, _encoded(passed))
         keeps_usage = isinstance(wanted, dict) and wanted.get("include_usage") is True
-        form = "usage" if keeps_usage else ""
+        asked = Asked(call, pool, principal, options, None, keeps_usage)
         project, revision = principal.project_id, pool.revision
-        key = self.answers.key(call, project, revision, options.cache, form)
-        return Asked(call, pool, principal, options, key, keeps_usage)
+        asked.key = self.answers.key(call, project, revision, options.cache, asked.form)
+        return asked
 
     def _from_cache(self, asked: "Asked", kept: Kept) -> Answer:
         record = asked.record()
@@ -180,7 +185,7 @@ class Inference:
         """The answer to a nearly equal question."""
         assert self.similar is not None
         project, revision = asked.principal.project_id, asked.pool.revision
-        asked.question = await self.similar.question(asked.call, project, revision)
+        asked.question = await self.similar.question(asked.call, project, revision, asked.form)
         key = None if asked.question is None else await self.similar.find(asked.question)
         return None if key is None else await self.answers.get(key, asked.options.cache)
 
@@ -203,6 +208,8 @@ class Inference:
         relay = None if asked.key is None else self._flights.get(asked.key)
         task = asyncio.current_task()
         if relay is None or task is None or not relay.is_whole or relay.error is not None:
+            return None
+        if relay.ended and not asked.options.cache.reads:
             return None
         timeout_s = self._timeout_s(asked)
         if relay.timeout_s < timeout_s:  # it would end before its time

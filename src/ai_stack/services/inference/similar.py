@@ -46,8 +46,13 @@ class SimilarAnswers:
     least: float
     ttl_s: int
 
-    async def question(self, call: Call, project_id: UUID, revision: str) -> Question | None:
-        """What a request asks; None for one that has no short last message, or no embedder."""
+    async def question(
+        self, call: Call, project_id: UUID, revision: str, form: str = ""
+    ) -> Question | None:
+        """What a request asks; None for one that has no short last message, or no embedder.
+
+        `form` is how its answer looks.
+        """
         messages = call.body.get("messages")
         last = messages[-1] if isinstance(messages, list) else {}
         text = last.get("content")
@@ -61,7 +66,8 @@ class SimilarAnswers:
             return None
         rest = {**call.body, "messages": messages[:-1]}  # type: ignore[index]
         plain = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
-        digest = sha256(project_id.bytes + revision.encode() + b"\0" + plain).hexdigest()
+        scope = "\0".join((revision, form)).encode()
+        digest = sha256(project_id.bytes + scope + b"\0" + plain).hexdigest()
         return Question(PREFIX + digest, tuple(NUMBER.findall(text)), vector)
 
     async def find(self, question: Question) -> str | None:
