@@ -11,6 +11,7 @@ AIStackError                    500 internal_error
 ├── Forbidden                   403 forbidden
 ├── NotFound                    404 not_found
 │   └── ModelNotFound           404 model_not_found
+├── MethodNotAllowed            405 method_not_allowed
 ├── Conflict                    409 conflict
 │   ├── AlreadyExists           409 already_exists
 │   └── IdempotencyMismatch     422 idempotency_mismatch
@@ -106,6 +107,12 @@ class ModelNotFound(NotFound):
     """No engine serves this model; GET /v1/models lists those that are served."""
 
     code = "model_not_found"
+
+
+class MethodNotAllowed(AIStackError):
+    """This path takes another method; /docs lists them."""
+
+    status, code = 405, "method_not_allowed"
 
 
 class Conflict(AIStackError):

@@ -246,3 +246,11 @@ async def test_a_request_has_one_host(client: httpx.AsyncClient) -> None:
 async def test_the_description_lists_the_routes(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert {"/health", "/documents", "/search/semantic"} <= set(paths)
+
+
+async def test_a_wrong_method_is_told_in_the_form_of_its_path(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/chat/completions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"]["code"] == "method_not_allowed"
+    answer = await client.put("/documents")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")

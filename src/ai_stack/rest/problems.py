@@ -13,11 +13,18 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from ai_stack.errors import AIStackError, InvalidRequest, NotFound, TooBusy, TooLarge
+from ai_stack.errors import (
+    AIStackError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    TooBusy,
+    TooLarge,
+)
 from ai_stack.rest.openai import errors as openai
 
 log = logging.getLogger(__name__)
-CODES = {404: NotFound.code, 405: "method_not_allowed", 413: TooLarge.code, 429: TooBusy.code}
+KNOWN = {kind.status: kind for kind in (NotFound, MethodNotAllowed, TooLarge, TooBusy)}
 
 
 def install(app: FastAPI) -> None:
@@ -82,12 +89,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = CODES.get(error.status_code, "http_error")
+    code = KNOWN[error.status_code].code if error.status_code in KNOWN else "http_error"
     phrase = HTTPStatus(error.status_code).description or HTTPStatus(error.status_code).phrase
     if _is_openai(request):
-        known = {404: NotFound, 413: TooLarge, 429: TooBusy}.get(error.status_code)
-        if known is not None:
-            return _as_openai(request, known(phrase))
+        answer = _as_openai(request, KNOWN.get(error.status_code, AIStackError)(phrase))
+        answer.headers.update(error.headers or {})
+        return answer
     answer = problem(_id(request), error.status_code, code, phrase)
     answer.headers.update(error.headers or {})
     return answer
