@@ -19,7 +19,6 @@ from typer.main import get_command
 import ai_stack
 from ai_stack import cli, errors
 from ai_stack.errors import AIStackError
-from ai_stack.rest import problems
 from ai_stack.server import create_api
 from ai_stack.settings import Settings, default_of, variable_of
 
@@ -69,7 +68,6 @@ The shapes of the answers are in [the API guide](../guides/api.md), failures in
 [errors](errors.md). Any route may answer 422 for a request of the wrong form.\
 """
 FACE_CODES = (
-    ("method_not_allowed", "405", "The path is there, and takes other methods."),
     ("unknown_host", "421", "The Host or Origin header names another machine than this gateway."),
     ("http_error", "any", "HTTP itself was used wrongly; `status` and `detail` tell."),
 )
@@ -219,7 +217,7 @@ def is_raised(error: type[AIStackError]) -> bool:
 def face_codes() -> set[str]:
     """The codes that REST gives by itself, beside those of errors.py."""
     known = {error.code for error in error_classes()}
-    given = {"http_error", *problems.CODES.values()}
+    given = {"http_error"}
     for path in sorted((SOURCE / "rest").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "problem":
