@@ -19,6 +19,7 @@ from ai_stack.errors import (
     EngineUnavailable,
     InvalidRequest,
     ModelNotFound,
+    StackError,
     TooBusy,
 )
 from ai_stack.models.departure import Departure
@@ -673,3 +674,21 @@ def test_a_cache_control_of_any_length_is_read() -> None:
 
 def question(words: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": words}]}
+
+
+async def test_rows_that_the_database_refuses_keep_no_others_waiting() -> None:
+    taken: list[InferenceRecord] = []
+
+    async def write(records: Sequence[InferenceRecord]) -> None:
+        if any(record.model == "bad" for record in records):
+            raise StackError
+        taken.extend(records)
+
+    rig = Rig(engine())
+    log = rig.inference.journal = Journal(write)
+    await rig.ask()
+    log._rows[0].model = "bad"
+    await log.flush()
+    await rig.ask()
+    await log.flush()
+    assert (log.waiting, log.dropped, len(taken)) == (0, 1, 1)

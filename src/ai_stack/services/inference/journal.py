@@ -1,8 +1,9 @@
 """The log of inferences: rows wait in memory and are written in batches, off every path.
 
 Batches are small, since whoever else is served waits while one is put into words. What waits is
-bounded. While the database is down the oldest rows stay, the newest are dropped
-and counted; no request ever waits for its row.
+bounded. While the database is down the oldest rows stay, the newest are dropped and counted; no
+request ever waits for its row. A batch that the database refuses is dropped and counted too: it
+would keep all others waiting.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ai_stack.errors import AIStackError
+from ai_stack.errors import AIStackError, StackError
 from ai_stack.models.inference import InferenceRecord
 from ai_stack.services.inference.prices import Price
 
@@ -59,6 +60,10 @@ class Journal:
         """Write all that waits; rows stay when the database cannot take them."""
         while self._rows:
             batch = [self._rows[n] for n in range(min(BATCH, len(self._rows)))]
-            await self.write(batch)
+            try:
+                await self.write(batch)
+            except StackError as error:
+                self.dropped += len(batch)
+                log.error("%d inferences are not logged: %s", len(batch), error.message)
             for _ in batch:
                 self._rows.popleft()

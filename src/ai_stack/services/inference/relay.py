@@ -129,11 +129,6 @@ class Relay:
         if self.left:
             self.leave()
 
-    def after(self, cursor: int) -> bytes | None:
-        """What came after a cursor, joined; None when nothing has."""
-        found = self._chunks[cursor - self._dropped :]
-        return b"".join(found) if found else None
-
     def _progress(self) -> None:
         if self._moved is not None:
             self._moved.set()
@@ -144,11 +139,11 @@ class Relay:
         return self._dropped + len(self._chunks)
 
     def read(self, follower: "Follower") -> bytes | None:
-        """What a follower has not read yet."""
-        data = self.after(follower.cursor)
+        """What a follower has not read yet, joined; None when it has read all."""
+        found = self._chunks[follower.cursor - self._dropped :]
         follower.cursor = self.count
         self._progress()
-        return data
+        return b"".join(found) if found else None
 
 
 class Follower:
