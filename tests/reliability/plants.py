@@ -19,6 +19,12 @@ def plant(function: Callable[[], None]) -> Callable[[], None]:
     return function
 
 
+def replace(owner: object, name: str, piece: object) -> None:
+    """A plant that replaces nothing would leave the product sound: the piece must be there."""
+    getattr(owner, name)
+    setattr(owner, name, piece)
+
+
 @plant
 def early_acknowledgement() -> None:
     """Documents are acknowledged before COMMIT, which follows a moment later."""
@@ -38,7 +44,7 @@ def early_acknowledgement() -> None:
         task.add_done_callback(commits.discard)
         return Written(found, False)
 
-    Documents.add = add  # type: ignore[method-assign, assignment]
+    replace(Documents, "add", add)
 
 
 async def _commit_later(unit: Any) -> None:
@@ -61,7 +67,7 @@ def forgotten_key() -> None:
     ) -> Any:
         return await original(self, *arguments, **options)
 
-    Documents.add = add  # type: ignore[method-assign, assignment]
+    replace(Documents, "add", add)
 
 
 @plant
@@ -84,8 +90,8 @@ def early_forgetting() -> None:
         await published(self, arrived)
         return True
 
-    Indexing._follow = follow  # type: ignore[method-assign]
-    Arrivals.publish = publish  # type: ignore[method-assign]
+    replace(Indexing, "_follow", follow)
+    replace(Arrivals, "publish", publish)
 
 
 @plant
@@ -96,7 +102,7 @@ def silent_degrading() -> None:
     def shown(answer: Any) -> dict[str, object]:
         return {k: v for k, v in answers.search_json(answer).items() if k != "degraded"}
 
-    search.search_json = shown  # type: ignore[attr-defined]
+    replace(search, "search_json", shown)
 
 
 @plant
@@ -104,7 +110,7 @@ def unscoped_vectors() -> None:
     """The vector engine's filter forgets the project."""
     from ai_stack.vectors import edge_child
 
-    edge_child._scoped = lambda header: {"must": [*header["must"]]}
+    replace(edge_child, "_scoped", lambda header: {"must": [*header["must"]]})
 
 
 @plant
@@ -116,7 +122,8 @@ def sticky_project() -> None:
         "SELECT set_config('app.project',"
         " coalesce(nullif(current_setting('app.project', true), ''), %(project)s), false)"
     )
-    database.SET_PROJECT = database.KEEP_PROJECT = sticky
+    replace(database, "SET_PROJECT", sticky)
+    replace(database, "KEEP_PROJECT", sticky)
 
 
 @plant
@@ -127,8 +134,8 @@ def unbounded_bodies() -> None:
 
     async def unweighed(body: bytes) -> None: ...
 
-    Body.receive = property(lambda self: self._receive)  # type: ignore[method-assign, assignment]
-    requests.check_weight = unweighed  # type: ignore[attr-defined]
+    replace(Body, "receive", property(lambda self: self._receive))
+    replace(requests, "check_weight", unweighed)
 
 
 @plant
@@ -143,7 +150,7 @@ def opaque_disk_full() -> None:
         found = original(error)
         return StackError() if isinstance(found, StorageFull) else found
 
-    database._translation = translation
+    replace(database, "_translation", translation)
 
 
 @plant
@@ -156,7 +163,7 @@ def skipping_reindex() -> None:
     async def publish(self: Any, project_id: Any, model: Any, ids: Any) -> None:
         await original(self, project_id, model, ids[:-1])
 
-    Indexing.publish = publish  # type: ignore[method-assign]
+    replace(Indexing, "publish", publish)
 
 
 @plant
@@ -173,7 +180,7 @@ def false_end() -> None:
         last = b"data: [DONE]\n\n"
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
-    Reply.fail = fail  # type: ignore[method-assign]
+    replace(Reply, "fail", fail)
 
 
 @plant
@@ -191,7 +198,7 @@ def no_failover() -> None:
             raise EngineUnavailable
         return await original(self, pool, blocks, priority, tried)
 
-    Router.acquire = acquire  # type: ignore[method-assign]
+    replace(Router, "acquire", acquire)
 
 
 @plant
@@ -199,8 +206,8 @@ def trusting_relay() -> None:
     """Streams pass as they come, whatever they are."""
     from ai_stack.services.inference.events import Stream
 
-    Stream.feed = lambda self, data: data  # type: ignore[method-assign]
-    Stream.end = lambda self: None  # type: ignore[method-assign]
+    replace(Stream, "feed", lambda self, data: data)
+    replace(Stream, "end", lambda self: None)
 
 
 @plant
@@ -208,7 +215,12 @@ def hasty_end() -> None:
     """A stop waits two seconds, whatever is under way."""
     from ai_stack import server
 
-    server.GRACE_S = 2
+    original = server._config
+
+    def config(settings: Any, app: Any) -> Any:
+        return original(settings.model_copy(update={"shutdown_grace_s": 2}), app)
+
+    replace(server, "_config", config)
 
 
 @plant
@@ -216,7 +228,7 @@ def endless_inference() -> None:
     """An inference has no deadline."""
     from ai_stack.services.inference.relay import Relay
 
-    Relay.expire = lambda self: None  # type: ignore[method-assign]
+    replace(Relay, "expire", lambda self: None)
 
 
 @plant
@@ -225,7 +237,7 @@ def loose_types() -> None:
     from ai_stack.rest.openai import models
 
     original = models.model_json
-    models.model_json = lambda model: {**original(model), "created": "lately"}
+    replace(models, "model_json", lambda model: {**original(model), "created": "lately"})
 
 
 @plant
@@ -238,7 +250,7 @@ def forgotten_usage() -> None:
     def init(self: Any, keeps_usage: bool, *arguments: Any, **options: Any) -> None:
         original(self, False, *arguments, **options)
 
-    Stream.__init__ = init  # type: ignore[method-assign]
+    replace(Stream, "__init__", init)
 
 
 @plant
@@ -246,7 +258,7 @@ def patient_cache() -> None:
     """The cache is waited for as long as it takes."""
     from ai_stack.caches import pipeline
 
-    pipeline.TIMEOUT_S = 60.0
+    replace(pipeline, "TIMEOUT_S", 60.0)
 
 
 @plant
