@@ -116,7 +116,9 @@ def create_api(source: Stack | Settings) -> FastAPI:
         async with open_stack(source) as opened:
             yield {"stack": opened}
 
-    app = FastAPI(title="AI Stack", version=__version__, lifespan=lifespan)
+    app = FastAPI(
+        title="AI Stack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     problems.install(app)
     app.router.routes.insert(0, search.HOT)
     app.include_router(create_router())

@@ -10,6 +10,7 @@ from ai_stack.rest import (
     imports,
     index,
     inference,
+    page,
     runs,
     search,
     sessions,
@@ -18,7 +19,7 @@ from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
-    *(health, imports, documents, search, runs, index, embeddings),
+    *(health, page, imports, documents, search, runs, index, embeddings),
     *(generation, inference, sessions),
 )
 
