@@ -18,7 +18,7 @@ import engines
 from ai_stack.engines import open_engine
 from ai_stack.engines.assembly import assembled
 from ai_stack.engines.http import HIGH_WATER_BYTES, Answer, Client, Connection
-from ai_stack.engines.llama_cpp import forced
+from ai_stack.engines.llama_cpp import allowed
 from ai_stack.engines.memory import MemoryEngine, Turn
 from ai_stack.engines.origin import Origin
 from ai_stack.engines.refusals import LONGEST_MESSAGE, refusal
@@ -658,11 +658,16 @@ async def test_what_an_openai_server_tells_of_its_models() -> None:
         await engine.aclose()
 
 
+LOADING = b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"
+
+
 async def test_a_child_that_is_gone_is_asked_for_anew(tmp_path: Path) -> None:
-    first = engines.RawServer([[b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"]] * 2)
+    first = engines.RawServer([[LOADING]] * 2)
     stream = CHUNKED + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
-    second = engines.RawServer([[stream], [stream]])
-    async with first.serving() as one, second.serving() as two:
+    second = engines.RawServer([[stream], [stream], [LOADING]])
+    tokens = b'{"tokens": [7, 8]}'
+    third = engines.RawServer([[HEAD + b"Content-Length: 18\r\n\r\n" + tokens]])
+    async with first.serving() as one, second.serving() as two, third.serving() as three:
         host = engines.Host(f"http://127.0.0.1:{one}")
         async with host.serving(tmp_path) as url:
             engine = open_engine(url)
@@ -673,6 +678,8 @@ async def test_a_child_that_is_gone_is_asked_for_anew(tmp_path: Path) -> None:
             await engines.whole(await engine.send(call))
             await engines.whole(await engine.send(call))
             assert len(host.served) == 2
+            host.url = f"http://127.0.0.1:{three}"
+            assert await engine.tokens("memory", "a b") == [7, 8]
             await engine.aclose()
 
 
@@ -721,10 +728,17 @@ def test_llama_cpp_is_left_with_the_one_function_that_is_chosen() -> None:
     """It ignores a choice that is an object."""
     tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
     choice = {"type": "function", "function": {"name": "b"}}
-    assert forced({"tools": tools, "tool_choice": choice}) == {
+    assert allowed({"tools": tools, "tool_choice": choice}) == {
         "tools": tools[1:],
         "tool_choice": "required",
     }
-    odd = {"tools": tools, "tool_choice": {"type": "function", "function": "b"}}
-    for untouched in ({"tools": tools, "tool_choice": "auto"}, {"tools": tools}, odd, {}):
-        assert forced(untouched) is untouched
+    several = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "a"}}]}
+    assert allowed({"tools": tools, "tool_choice": {"allowed_tools": several}}) == {
+        "tools": tools[:1],
+        "tool_choice": "auto",
+    }
+    for untouched in ({"tools": tools, "tool_choice": "auto"}, {"tools": tools}, {}):
+        assert allowed(untouched) is untouched
+    for choice in ({"type": "function", "function": "b"}, {"function": {"name": "c"}}):
+        with pytest.raises(InvalidRequest, match="among tools"):
+            allowed({"tools": tools, "tool_choice": choice})

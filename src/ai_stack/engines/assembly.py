@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ai_stack.engines.http import Answer
+from ai_stack.engines import Reply
 from ai_stack.engines.refusals import refusal
 from ai_stack.engines.wire import strange
 from ai_stack.errors import EngineBroken, EngineFailed, EngineUnavailable
@@ -43,7 +43,7 @@ def streamed(body: Body) -> Json:
     return {**body, "stream": True, "stream_options": {**told, "include_usage": True}}
 
 
-async def assembled(answer: Answer) -> Assembled:
+async def assembled(answer: Reply) -> Assembled:
     """The whole answer; EngineUnavailable when the stream breaks off, as nothing was passed on."""
     whole: Json = {}
     choices: dict[int, Json] = {}
@@ -51,15 +51,15 @@ async def assembled(answer: Answer) -> Assembled:
         async for event in events(answer):
             if event == b"[DONE]":
                 return Assembled(orjson.dumps(_finished(whole, choices)))
-            _add(whole, choices, _parsed(event))
+            _add(whole, choices, read_chunk(event))
     except EngineBroken as error:
         raise EngineUnavailable from error
     finally:
-        answer.abort()
+        await answer.aclose()
     raise EngineUnavailable
 
 
-async def events(answer: Answer) -> AsyncIterator[bytes]:
+async def events(answer: Reply) -> AsyncIterator[bytes]:
     """The data of each event; what is no data is left out."""
     rest = b""
     async for part in answer:
@@ -71,7 +71,8 @@ async def events(answer: Answer) -> AsyncIterator[bytes]:
             raise EngineFailed("An event of the engine's answer is too large.")
 
 
-def _parsed(event: bytes) -> Json:
+def read_chunk(event: bytes) -> Json:
+    """What an event tells, empty for nothing; an error in it is raised as what it means."""
     try:
         chunk = orjson.loads(event)
     except ValueError as error:

@@ -5,10 +5,10 @@ The host loads and unloads models; here each loaded one is a llama.cpp server of
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ai_stack.channel import Channel
@@ -28,6 +28,8 @@ from ai_stack.errors import (
     Unavailable,
 )
 from ai_stack.models.inference import GENERATION, Body, Call, Operation, ServedModel, Tokens
+
+T = TypeVar("T")
 
 LIST_TIMEOUT_S, PROBE_TIMEOUT_S = 10.0, 3.0
 LOAD_TIMEOUT_S = 24 * 3600.0  # a first load may download; the caller has deadlines of its own
@@ -81,19 +83,22 @@ class HostedEngine:
         )
 
     async def send(self, call: Call) -> Reply:
-        server, fresh = await self._serving(call.model)
+        return await self._by_server(call.model, lambda server: server.send(call))
+
+    async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
+        return await self._by_server(model, lambda server: server.tokens(model, subject))
+
+    async def _by_server(self, model: str, ask: Callable[[LlamaCppEngine], Awaitable[T]]) -> T:
+        """Ask a model's server; one that has ended meanwhile is looked up again."""
+        server, fresh = await self._serving(model)
         try:
-            return await server.send(call)
+            return await ask(server)
         except EngineUnavailable:
             if fresh:
                 raise
-        self._urls.pop(call.model, None)
-        server, _ = await self._serving(call.model)
-        return await server.send(call)
-
-    async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
+        self._urls.pop(model, None)
         server, _ = await self._serving(model)
-        return await server.tokens(model, subject)
+        return await ask(server)
 
     async def _serving(self, model: str) -> tuple[LlamaCppEngine, bool]:
         """The server of a model, and whether the host has just named it.

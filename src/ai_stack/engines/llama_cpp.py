@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 
 from ai_stack.engines import Reply
-from ai_stack.engines.assembly import assembled, streamed
+from ai_stack.engines.assembly import Assembled, assembled, streamed
+from ai_stack.engines.forms import Formed, check_offered, differs, formed
 from ai_stack.engines.infill import Infill
 from ai_stack.engines.listing import entries, number, served
 from ai_stack.engines.openai import PATHS
 from ai_stack.engines.origin import Origin
-from ai_stack.engines.wire import Wire, strange
+from ai_stack.engines.wire import Wire, parsed, strange
+from ai_stack.errors import InvalidRequest
 from ai_stack.models.inference import (
     GENERATION,
     Body,
@@ -24,6 +26,7 @@ from ai_stack.models.inference import (
 )
 
 PORT = 8080
+NO_SUCH_TOOL = "tool_choice names no function that is among tools."
 UNLOADED = ("unloaded", "downloading", "loading", "failed", "sleeping")
 PROBES: tuple[Operation, ...] = ("rerank", "embedding")
 
@@ -71,16 +74,33 @@ class LlamaCppEngine:
         return GENERATION
 
     async def send(self, call: Call) -> Reply:
-        path, body = "/v1" + PATHS[call.operation], call.body
         if call.operation not in GENERATION:
-            return await self._wire.open(path, call.encoded)
+            return await self._wire.open("/v1" + PATHS[call.operation], call.encoded)
+        body = call.body
+        check_offered(body)
         if call.operation == "completion" and body.get("suffix"):
             body = await self._filled(body)
-        body = forced(body)
-        if not call.streamed and not body.get("logprobs"):
-            return await assembled(await self._wire.open(path, orjson.dumps(streamed(body))))
+        body = allowed(body)
+        if call.streamed:
+            return await self._streamed(call, body)
+        if body.get("logprobs"):
+            return await self._with_logprobs(call, body)
+        return await assembled(await self._streamed(call, streamed(body)))
+
+    async def _streamed(self, call: Call, body: Body) -> Reply:
         encoded = call.encoded if body is call.body else orjson.dumps(body)
-        return await self._wire.open(path, encoded)
+        reply = await self._wire.open("/v1" + PATHS[call.operation], encoded)
+        if not differs(call.operation, body):
+            return reply
+        several = body.get("n", 1)
+        return Formed(reply, several if isinstance(several, int) else 1)
+
+    async def _with_logprobs(self, call: Call, body: Body) -> Reply:
+        """A whole answer that was not streamed."""
+        reply = await self._wire.open("/v1" + PATHS[call.operation], orjson.dumps(body))
+        if not differs(call.operation, body):
+            return reply
+        return Assembled(orjson.dumps(formed(await parsed(reply))))
 
     async def _filled(self, body: Body) -> Body:
         model = str(body["model"])
@@ -133,15 +153,24 @@ def open_backend(url: str) -> LlamaCppEngine:
     return LlamaCppEngine(Wire(Origin.of(url, port=PORT)))
 
 
-def forced(body: Body) -> Body:
-    """A choice of one function as llama.cpp takes it: that tool alone, and required."""
+def allowed(body: Body) -> Body:
+    """A choice among tools as llama.cpp takes it: those tools alone, and whether one must be."""
     choice = body.get("tool_choice")
     if not isinstance(choice, Mapping):
         return body
-    function = choice.get("function")
-    wanted = function.get("name") if isinstance(function, Mapping) else None
-    tools = [t for t in _listed(body.get("tools")) if t["function"]["name"] == wanted]
-    return {**body, "tools": tools, "tool_choice": "required"} if tools else body
+    several = choice.get("allowed_tools")
+    chosen = several.get("tools") if isinstance(several, Mapping) else [choice]
+    names = [_name(tool) for tool in chosen] if isinstance(chosen, list) else []
+    tools = [tool for tool in _listed(body.get("tools")) if _name(tool) in names]
+    if not tools:
+        raise InvalidRequest(NO_SUCH_TOOL, fields={"tool_choice": "must name one of tools"})
+    mode = several.get("mode", "auto") if isinstance(several, Mapping) else "required"
+    return {**body, "tools": tools, "tool_choice": mode}
+
+
+def _name(tool: object) -> object:
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    return function.get("name") if isinstance(function, Mapping) else None
 
 
 def _listed(tools: object) -> list[Mapping[str, Any]]:
