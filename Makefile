@@ -10,6 +10,7 @@ check: ## style, types and layers
 	$(run)/ruff check
 	$(run)/ruff format --check
 	$(run)/mypy
+	$(run)/python scripts/check_skills.py
 	$(run)/lint-imports
 
 format: ## rewrite to the house's format

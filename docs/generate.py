@@ -4,6 +4,7 @@
 """
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,8 @@ from ai_stack import cli, errors
 from ai_stack.errors import AIStackError
 from ai_stack.server import create_api
 from ai_stack.settings import Settings, default_of, variable_of
+from ai_stack.skill.discovery import CODE, OURS, SCHEMA, derived_schema, discover_skills
+from ai_stack.skill.manifest import Manifest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path(ai_stack.__file__).parent
@@ -66,6 +69,14 @@ ABOUT_API = """\
 A running gateway serves the same as `/openapi.json`, and as a page to try it out at `/docs`.
 The shapes of the answers are in [the API guide](../guides/api.md), failures in
 [errors](errors.md). Any route may answer 422 for a request of the wrong form.\
+"""
+ABOUT_SKILLS = """\
+# Skills
+
+`ai-stack skills list` shows them with what is missing here; `ai-stack skills run NAME` runs one.
+
+| skill | what it does |
+|---|---|\
 """
 FACE_CODES = (
     ("unknown_host", "421", "The Host or Origin header names another machine than this gateway."),
@@ -114,7 +125,90 @@ def pages() -> dict[Path, str]:
         for name, page in made.items()
     }
     found[ROOT / "deploy/.env.example"] = "\n".join(env_example()).rstrip() + "\n"
+    return found | schemas() | skill_pages()
+
+
+def schemas() -> dict[Path, str]:
+    """The schema of each acting skill's arguments, which its listing shows without its code."""
+    return {
+        code.parent / SCHEMA: json.dumps(derived_schema(code.parent), indent=1) + "\n"
+        for code in sorted(OURS.glob(f"*/{CODE}"))
+    }
+
+
+def skill_pages() -> dict[Path, str]:
+    """A page for each skill, and the list of them."""
+    folder, skills = ROOT / "docs/reference/skills", discover_skills()
+    rows = [f"| [{name}]({name}.md) | {skill.description} |" for name, skill in skills.items()]
+    found = {
+        folder / f"{name}.md": "\n".join(skill_page(skill.folder, skill.manifest)).rstrip() + "\n"
+        for name, skill in skills.items()
+    }
+    found[folder / "README.md"] = "\n".join([NOTE, "", ABOUT_SKILLS, *rows]) + "\n"
     return found
+
+
+def skill_page(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """What it does, what it takes, runs of it with their output, what it may touch."""
+    yield from (NOTE, "", f"# {manifest.name}", "", manifest.description)
+    if (folder / CODE).is_file():
+        yield from _arguments(derived_schema(folder))
+        yield from _runs(folder)
+        yield from _touched(manifest)
+    yield from ("", "## Instructions", "", _lowered(manifest.body))
+
+
+def _arguments(schema: Mapping[str, Any]) -> Iterator[str]:
+    needed = {a["if"]["properties"]["action"]["const"]: a["then"] for a in schema.get("allOf", ())}
+    yield from ("", "## Arguments", "", "| argument | type | of | meaning |", "|---|---|---|---|")
+    for name, field in schema["properties"].items():
+        takers = [a for a, then in needed.items() if name in then["propertyNames"]["enum"]]
+        must = [a for a in takers if name in needed[a]["required"]]
+        of = "all" if len(takers) == len(needed) else ", ".join(takers)
+        needs = f"needed by {', '.join(must)}" if must and name != "action" else ""
+        needs = "needed" if name in schema["required"] and name != "action" else needs
+        meaning = "; ".join(t for t in (needs, field.get("description", "")) if t)
+        yield f"| `{name}` | {_cell(_type(field))} | {of} | {_cell(meaning)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _runs(folder: Path) -> Iterator[str]:
+    file = folder / "examples.json"
+    for run in json.loads(file.read_text()) if file.is_file() else ():
+        shown = {"parameters": run["parameters"], "output": run["output"]}
+        if run.get("artifacts"):
+            shown["artifacts"] = run["artifacts"]
+        text = json.dumps(shown, indent=2, ensure_ascii=False)
+        yield from ("", f"## {run['about'].rstrip('.')}", "", "```json", text, "```")
+
+
+def _touched(manifest: Manifest) -> Iterator[str]:
+    p = manifest.permissions
+    yield from ("", "## What it may touch", "", "| | |", "|---|---|")
+    yield f"| runs | {'in the stack' if p.isolation == 'inline' else 'in a process apart'} |"
+    yield f"| of the stack | {', '.join(p.uses) or 'nothing'} |"
+    yield f"| network | {p.network} |"
+    for name, words in (("reads", p.reads), ("writes", p.writes), ("programs", p.programs)):
+        if words:
+            yield f"| {name} | {_cell(' '.join(f'`{w}`' for w in words))} |"
+    yield f"| memory, time | {p.memory_bytes >> 20} MiB, {p.time_s:g} s |"
+    if manifest.python:
+        extra = f" (extra `{manifest.extra}`)" if manifest.extra else ""
+        yield f"| Python packages | {' '.join(manifest.python)}{extra} |"
+
+
+def _lowered(body: str) -> str:
+    """Instructions as a part of the page: heads two levels lower, the first one gone."""
+    lines, fenced = [], False
+    for n, line in enumerate(body.splitlines()):
+        fenced ^= line.startswith("```")
+        if line.startswith("# ") and n == 0:
+            continue
+        lines.append(f"#{line}" if line.startswith("##") and not fenced else line)
+    return "\n".join(lines).strip()
 
 
 def settings_page() -> Iterator[str]:
@@ -316,7 +410,7 @@ def modules_page() -> Iterator[str]:
     for path in sorted(SOURCE.rglob("*.py")):
         place = path.relative_to(SOURCE)
         sentence = _first_sentence(ast.get_docstring(ast.parse(path.read_text())) or "")
-        if sentence and "migrations" not in place.parts:
+        if sentence and not {"migrations", "skills"} & set(place.parts[:-1]):
             packages.setdefault(place.parent.as_posix(), []).append((place.name, sentence))
     for package, files in packages.items():
         title = "ai_stack" if package == "." else f"ai_stack/{package}"

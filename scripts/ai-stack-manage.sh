@@ -93,6 +93,7 @@ run_tests() {
     "$venv/bin/ruff" check
     "$venv/bin/ruff" format --check
     "$venv/bin/mypy"
+    "$venv/bin/python" scripts/check_skills.py
     "$venv/bin/lint-imports"
     "$venv/bin/python" -m pytest "${folders[@]}"
 }

@@ -24,6 +24,7 @@ AIStackError                    500 internal_error
 │   ├── VectorsUnavailable      503 vectors_unavailable
 │   ├── EmbedderUnavailable     503 embedder_unavailable
 │   └── EngineUnavailable       503 engine_unavailable
+├── SkillFailed                 422 skill_failed
 ├── EngineFailed                502 engine_failed
 │   └── EngineBroken            502 engine_broken
 ├── StorageFull                 507 storage_full
@@ -83,6 +84,12 @@ class ModelTooLarge(InvalidRequest):
     """This model needs more memory than this machine has."""
 
     code = "model_too_large"
+
+
+class SkillFailed(AIStackError):
+    """The skill could not do what it was asked for."""
+
+    status, code = 422, "skill_failed"
 
 
 class Unauthenticated(AIStackError):

@@ -12,6 +12,9 @@ ROOT = Path(ai_stack.__file__).parent
 LONGEST_FILE = 450
 
 
+SKILLS = "skills/"  # each states what it may touch, and is held to that when it runs
+
+
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(ROOT.rglob("*.py")):
         yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
@@ -44,7 +47,7 @@ def found(rule, allowed: tuple[str, ...]) -> list[str]:
 
 
 def test_only_settings_reads_the_environment() -> None:
-    assert found(reads_environment, ("settings.py",)) == []
+    assert found(reads_environment, ("settings.py", SKILLS)) == []
 
 
 def test_only_the_command_line_prints() -> None:
@@ -53,8 +56,20 @@ def test_only_the_command_line_prints() -> None:
 
 def test_only_these_start_processes() -> None:
     # Parser workers and index builders are short-lived, and end with who started them.
-    allowed = ("supervisor/", "parsers/pool.py", "vectors/edge_collection.py", "cli/")
+    allowed = ("supervisor/", "parsers/pool.py", "vectors/edge_collection.py", "cli/", SKILLS)
     assert found(starts_processes, allowed) == []
+
+
+def reaches_into_the_stack(node: ast.AST) -> bool:
+    names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom) and node.level == 0:
+        names = [node.module or ""]
+    return any(n.startswith("ai_stack") and n != "ai_stack.skill" for n in names)
+
+
+def test_a_skill_imports_nothing_of_the_stack_but_what_skills_may() -> None:
+    known = [line for line in found(reaches_into_the_stack, ()) if line.startswith(SKILLS)]
+    assert known == []
 
 
 def test_every_module_says_what_it_is() -> None:
@@ -67,8 +82,10 @@ def test_files_fit_one_idea() -> None:
 
 
 def test_a_rule_can_be_broken() -> None:
-    planted = ast.parse("import os\nprint(os.environ)\nasyncio.create_subprocess_exec('x')")
-    for rule in (reads_environment, prints, starts_processes):
+    planted = ast.parse(
+        "import os, ai_stack.stack\nprint(os.environ)\nasyncio.create_subprocess_exec('x')"
+    )
+    for rule in (reads_environment, prints, starts_processes, reaches_into_the_stack):
         assert any(rule(node) for node in ast.walk(planted))
 
 
