@@ -17,6 +17,7 @@ from ai_stack.engines import Engine, open_engine
 from ai_stack.errors import SettingsError
 from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
+from ai_stack.services import places
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
@@ -163,7 +164,11 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     maintenance, embeddings = _maintenance(doors, indexing)
     inference, search = _inference(settings, doors), _search(settings, doors)
     generation, stored = Generation(inference, search), StoredResponses(database)
-    handlers: dict[str, Handler] = {"import": imports, **maintenance.handlers}
+    handlers: dict[str, Handler] = {
+        "import": imports,
+        "watch": places.accept,
+        **maintenance.handlers,
+    }
     runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
     return Stack(
         settings=settings,

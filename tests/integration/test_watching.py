@@ -11,6 +11,7 @@ import pytest
 from ai_stack.errors import NotFound
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
+from ai_stack.services import folders, places
 from ai_stack.services.watching import Watch, Watching
 from ai_stack.stack import Stack
 
@@ -170,6 +171,87 @@ async def test_a_missing_folder_deletes_nothing(folder: Folder) -> None:
     await folder.follow()
     assert set(await folder.texts()) == {"kept.md"}
     folder.root.with_name("away").rename(folder.root)
+
+
+async def test_an_absent_disk_deletes_nothing(folder: Folder) -> None:
+    """An empty folder in the place of the one that was followed, and that one again."""
+    folder.write("kept.md", "# Kept\n")
+    folder.write("deep/kept.md", "# Kept too\n")
+    await folder.follow()
+    away = folder.root.rename(folder.root.with_name("away"))
+    await folder.watch.look()
+    folder.root.mkdir()
+    await folder.follow()
+    runs = await folder.runs()
+    await folder.follow()
+    assert await folder.runs() == runs, "it is told once"
+    held = (await folder.stack.runs.page(ME, kind="watch", limit=1)).items[0]
+    assert held.status == "failed"
+    assert held.error is not None
+    assert held.error.startswith(
+        f"2 documents are kept although their files are gone, since {folder.root}"
+    )
+    assert held.error.endswith(f"ai-stack runs retry {held.id}")
+    folder.watch = Watch(folder.watching)
+    await folder.follow()
+    assert set(await folder.texts()) == {"kept.md", "deep/kept.md"}, "also of a new watcher"
+    folder.root.rmdir()
+    away.rename(folder.root)
+    (folder.root / "kept.md").unlink()
+    await folder.follow()
+    assert set(await folder.texts()) == {"deep/kept.md"}
+
+
+async def test_deletions_that_are_held_are_made_when_somebody_says_so(folder: Folder) -> None:
+    folder.write("old.md", "# Old\n")
+    await folder.follow()
+    folder.root.rename(folder.root.with_name("away"))
+    folder.root.mkdir()
+    folder.write("new.md", "# New\n")
+    await folder.follow()
+    assert set(await folder.texts()) == {"old.md", "new.md"}
+    runs = (await folder.stack.runs.page(ME, kind="watch", limit=2)).items
+    held = next(run for run in runs if run.status == "failed")
+    await folder.stack.runs.retry(ME, held.id)
+    await folder.stack.runs.execute(held.id)
+    assert (await folder.stack.runs.get(ME, held.id)).status == "succeeded"
+    await folder.follow()
+    assert set(await folder.texts()) == {"new.md"}
+
+
+async def test_what_was_mounted_below_is_held_alone(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nas` is another file system, then it is not."""
+    mounted = True
+
+    def identity(path: Path) -> tuple[int, int]:
+        status = path.stat()
+        return (-2 if mounted and "nas" in path.parts else status.st_dev), status.st_ino
+
+    monkeypatch.setattr(folders, "_identity", identity)
+    folder.write("nas/film.md", "# Film\n")
+    folder.write("nas/deep/song.md", "# Song\n")
+    folder.write("near.md", "# Near\n")
+    await folder.follow()
+    for file in ("nas/film.md", "nas/deep/song.md", "near.md"):
+        (folder.root / file).unlink()
+    mounted = False
+    await folder.follow()
+    assert set(await folder.texts()) == {"nas/film.md", "nas/deep/song.md"}
+    mounted = True
+    await folder.follow()
+    assert await folder.texts() == {}
+
+
+async def test_a_run_that_held_nothing_is_not_retried(folder: Folder) -> None:
+    folder.write("bad.pdf", b"%PDF-1.7 nonsense")
+    await folder.follow()
+    failed = (await folder.stack.runs.page(ME, kind="watch", limit=1)).items[0]
+    assert failed.status == "failed"
+    await folder.stack.runs.retry(ME, failed.id)
+    await folder.stack.runs.execute(failed.id)
+    assert (await folder.stack.runs.get(ME, failed.id)).error == places.BY_ITSELF
 
 
 async def test_a_new_watcher_follows_what_happened_meanwhile(folder: Folder) -> None:

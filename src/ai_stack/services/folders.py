@@ -35,10 +35,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The files of a folder by their relative path, and the folders that could not be read."""
+    """The files of a folder by their relative path, and the folders that could not be read.
+
+    `places` are the inodes of the folder itself, as `""`, and of what is mounted below it.
+    """
 
     files: Mapping[str, Found] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
+    places: Mapping[str, int] = field(default_factory=dict)
 
     def is_missing(self, path: str) -> bool:
         """Whether a file is gone, as far as one can see."""
@@ -50,23 +54,37 @@ def scan(root: Path) -> Scan | None:
     """What is in a folder; None when the folder itself cannot be read."""
     files: dict[str, Found] = {}
     closed: set[str] = set()
-    folders = [root]
+    places: dict[str, int] = {}
+    folders = [(root, -1)]
     while folders:
-        folder = folders.pop()
+        folder, above = folders.pop()
         try:
+            device, inode = _identity(folder)
+            if device != above:
+                places[_prefix(root, folder)] = inode
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         if not is_ignored(entry.name):
-                            folders.append(Path(entry.path))
+                            folders.append((Path(entry.path), device))
                     elif (found := _found(root, entry)) is not None:
                         files.setdefault(path_of(os.path.relpath(entry.path, root)), found)
         except OSError:
             if folder == root:
                 return None
-            closed.add(path_of(os.path.relpath(folder, root)) + "/")
+            closed.add(_prefix(root, folder))
     files.pop("", None)
-    return Scan(files, frozenset(closed))
+    return Scan(files, frozenset(closed), places)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _prefix(root: Path, folder: Path) -> str:
+    """What the paths of a folder's files begin with."""
+    return "" if folder == root else path_of(os.path.relpath(folder, root)) + "/"
 
 
 def _found(root: Path, entry: os.DirEntry[str]) -> Found | None:

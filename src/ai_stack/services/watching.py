@@ -17,11 +17,12 @@ from ai_stack.database import Database, Transaction, documents, locks, run_files
 from ai_stack.database import imports as rows
 from ai_stack.database.imports import Followed
 from ai_stack.database.run_files import NewFile
-from ai_stack.errors import AIStackError, NotFound
+from ai_stack.errors import AIStackError, Conflict, NotFound
 from ai_stack.models.documents import JSON
 from ai_stack.models.principals import Principal
 from ai_stack.services.folders import FolderFiles, Found, Mark, Scan, digest, scan
 from ai_stack.services.imports import Imports
+from ai_stack.services.places import HELD, Places, changed, is_below
 from ai_stack.services.runs import RunContext, Runs
 
 T = TypeVar("T")
@@ -84,6 +85,8 @@ class Watch:
     _marks: dict[str, Mark] = field(default_factory=dict)
     _known: dict[str, Followed] | None = None
     _before: Scan | None = None
+    _places: Mapping[str, int] | None = None
+    _told: Mapping[str, int] | None = None
 
     async def look(self) -> float:
         """Follow what has been as it is for one interval; seconds until the next look."""
@@ -104,6 +107,7 @@ class Watch:
             if self._marks.get(path) != found.mark and _is_same(before.files.get(path), found)
         }
         gone = {p: f for p, f in known.items() if before.is_missing(p) and now.is_missing(p)}
+        gone = await self._certain(gone, before, now)
         portions = _portions(settled) or [{}]
         for number, part in enumerate(portions, 1):
             found = await asyncio.to_thread(self._differences, part, known, gone)
@@ -116,6 +120,41 @@ class Watch:
         for rest in _portions(gone):
             await self._sync(Differences(gone=rest))
         self._marks = {path: mark for path, mark in self._marks.items() if path in now.files}
+
+    async def _certain(
+        self, gone: dict[str, Followed], before: Scan, now: Scan
+    ) -> dict[str, Followed]:
+        """What of `gone` was deleted: not what lay on a disk that is not there."""
+        if now.places == self._places:
+            return gone
+        places = Places(self.watching.database, self.watching.principal)
+        known = await places.known()
+        standing = {p: n for p, n in known.items() if is_below(p, now.closed)} | dict(now.places)
+        others = changed(known, standing, is_empty=not now.files)
+        held = {path for path in gone if is_below(path, others)}
+        if held:
+            await self._tell(len(held), next(p for p in others if is_below(min(held), [p])), now)
+        elif before.places == now.places:
+            await places.keep(standing)
+            self._places, self._told = now.places, None
+        return {path: one for path, one in gone.items() if path not in held}
+
+    async def _tell(self, count: int, place: str, now: Scan) -> None:
+        """Leave a run that tells once what is held, and that is retried to let go of it."""
+        if self._told == now.places:
+            return
+        self._told = now.places
+
+        async def refuse(context: RunContext) -> Mapping[str, JSON]:
+            where = self.watching.folder / place
+            raise Conflict(HELD.format(count=count, place=where, run=context.run.id))
+
+        # Numbers of 64 bits do not survive every reader of JSON.
+        input: dict[str, JSON] = {"held": {path: str(n) for path, n in now.places.items()}}
+        run = await self.watching.runs.perform(
+            self.watching.principal, KIND, input, _nothing, refuse
+        )
+        log.warning("%s", run.error)
 
     async def _documents(self) -> dict[str, Followed]:
         """The documents that were made of files of the folder, by the files' paths."""
@@ -175,6 +214,10 @@ class Watch:
 
     def _transaction(self) -> AbstractAsyncContextManager[Transaction]:
         return self.watching.database.transaction(self.watching.principal.project_id)
+
+
+async def _nothing(tx: Transaction, run_id: UUID) -> None:
+    """A run without files."""
 
 
 async def _record(tx: Transaction, run_id: UUID, found: Differences) -> None:
