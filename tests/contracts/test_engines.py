@@ -235,8 +235,9 @@ async def test_llama_cpp_embeds_and_ranks() -> None:
         rows = orjson.loads(await engines.whole(await engine.send(call)))["data"]
         assert rows[0]["embedding"] == pytest.approx(rows[2]["embedding"], abs=1e-5)
         assert rows[0]["embedding"] != pytest.approx(rows[1]["embedding"], abs=1e-2)
-        with pytest.raises(ContextTooLong, match="512: it is"):
+        with pytest.raises(ContextTooLong, match="512: it is") as error:
             await engine.send(engines.call("embedding", model=NAME, input="a b " * 900))
+        assert [*error.value.fields] == ["input"]
         await engine.aclose()
     with engines.llama_cpp("reranker", slots=1) as url:
         engine = open_engine(url.replace("http", "llama-cpp"))

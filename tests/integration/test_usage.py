@@ -126,13 +126,30 @@ async def test_wrong_questions_are_refused(
 async def test_what_is_generated_is_counted(client: httpx.AsyncClient) -> None:
     for _ in range(2):
         await client.post("/inference/generate", json={"prompt": "one two", "temperature": 0})
+    totals = await used(client, "memory", 2)
+    assert (totals["cached"], totals["prompt_tokens"]) == (1, 6)
+
+
+async def test_the_stack_s_own_vectors_are_counted_too(client: httpx.AsyncClient) -> None:
+    embedded = (await client.post("/v1/embeddings", json={"input": "one two"})).json()
+    refused = await client.post("/v1/embeddings", json={"input": "one " * 999})
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
+    assert refused.json()["error"]["param"] == "input"
+    totals = await used(client, embedded["model"], 2)
+    assert totals["prompt_tokens"] == embedded["usage"]["prompt_tokens"]
+
+
+async def used(client: httpx.AsyncClient, model: str, requests: int) -> dict:
+    """What was used of a model, once so many requests are in the log."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        totals = (await client.get("/inference/usage")).json()["totals"]
-        if totals["requests"] == 2:
+        told = await client.get("/inference/usage", params={"model": model})
+        totals = dict(told.json()["totals"])
+        if totals["requests"] == requests:
             break
         await asyncio.sleep(0.1)
-    assert (totals["requests"], totals["cached"], totals["prompt_tokens"]) == (2, 1, 6)
+    assert totals["requests"] == requests
+    return totals
 
 
 async def test_models_are_listed_with_what_they_do(client: httpx.AsyncClient) -> None:
@@ -195,3 +212,31 @@ async def _is_stored(stack: Stack, id: str) -> bool:
         DEFAULT_PROJECT, "SELECT 1 FROM responses WHERE id = %(id)s", {"id": id}
     )
     return bool(rows)
+
+
+async def test_a_ranking_has_its_texts_where_they_are_asked_for(client: httpx.AsyncClient) -> None:
+    asked = {"model": "memory", "query": "b", "documents": ["a", "b"]}
+    plain = (await client.post("/v1/rerank", json=asked)).json()["results"]
+    told = await client.post("/v1/rerank", json={**asked, "return_documents": True})
+    assert not any("document" in result for result in plain)
+    for bare, result in zip(plain, told.json()["results"], strict=True):
+        assert result == {**bare, "document": {"text": asked["documents"][bare["index"]]}}
+
+
+async def test_tokens_of_a_message_are_counted_and_refused_in_anthropic_s_form(
+    client: httpx.AsyncClient,
+) -> None:
+    asked = {"model": "memory", "messages": [{"role": "user", "content": "one two"}]}
+    counted = await client.post("/v1/messages/count_tokens", json=asked)
+    assert counted.json() == {"input_tokens": 3}
+    for wrong, kind in (({"model": "x"}, "not_found_error"), ({"a": 1}, "invalid_request_error")):
+        refused = await client.post("/v1/messages/count_tokens", json={**asked, **wrong})
+        assert refused.json()["type"] == "error"
+        assert refused.json()["error"]["type"] == kind
+
+
+async def test_prompts_may_be_lists_of_tokens(client: httpx.AsyncClient) -> None:
+    asked = {"model": "memory", "prompt": [[1, 2], [3]], "max_tokens": 2}
+    assert (await client.post("/v1/completions", json=asked)).status_code == 200
+    asked["prompt"] = [[1, "2"]]
+    assert (await client.post("/v1/completions", json=asked)).status_code == 400

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from ai_stack.errors import InvalidRequest
+from ai_stack.errors import ContextTooLong, InvalidRequest
 
 PIECE = 1 << 14
 LONGEST_BYTES = 48 << 20
@@ -43,11 +43,11 @@ def pieces(text: str) -> Iterator[tuple[int, str]]:
 
 
 def check_lengths(tokens: Sequence[int], limit: int, first: int = 0) -> None:
-    """Raise InvalidRequest when a text has more tokens than `limit`, naming which and how many.
+    """Raise ContextTooLong when a text has more tokens than `limit`, naming which and how many.
 
     `first` is the number of the first text in the caller's own count.
     """
     too_long = {str(first + i): str(n) for i, n in enumerate(tokens) if n > limit}
     if too_long:
         named = ", ".join(f"text {i} has {n} tokens" for i, n in list(too_long.items())[:5])
-        raise InvalidRequest(f"The model reads at most {limit} tokens: {named}.", fields=too_long)
+        raise ContextTooLong(f"The model reads at most {limit} tokens: {named}.", fields=too_long)

@@ -7,9 +7,15 @@ import orjson
 from ai_stack.engines.http import Answer, Client
 from ai_stack.engines.origin import Origin
 from ai_stack.engines.refusals import refusal
-from ai_stack.errors import EngineFailed
+from ai_stack.errors import AIStackError, ContextTooLong, EngineFailed
 
 MAX_REFUSAL_BYTES = 64 << 10
+CARRIERS = {  # the field of a request that its tokens come from, by the end of its path
+    "/chat/completions": "messages",
+    "/completions": "prompt",
+    "/embeddings": "input",
+    "/rerank": "documents",
+}
 MEDIA_TYPES = ("application/json", "text/event-stream")
 
 
@@ -25,7 +31,10 @@ class Wire:
         answer = await self._client.post(path, encoded)
         if answer.status == 200 and answer.media_type in MEDIA_TYPES:
             return answer
-        raise await _refused(answer)
+        error = await _refused(answer)
+        if isinstance(error, ContextTooLong):
+            error.fields = {_carrier(path): "too long"}
+        raise error
 
     async def ask(self, path: str, body: object = None) -> Any:
         """The whole JSON answer to a GET, or to a POST of `body`."""
@@ -67,7 +76,11 @@ def strange() -> EngineFailed:
     return EngineFailed("The engine's answer is not of the form that is expected.")
 
 
-async def _refused(answer: Answer) -> Exception:
+def _carrier(path: str) -> str:
+    return next((field for end, field in CARRIERS.items() if path.endswith(end)), "messages")
+
+
+async def _refused(answer: Answer) -> AIStackError:
     try:
         if answer.status == 200:
             return strange()

@@ -72,5 +72,6 @@ def tell(error: AIStackError, request_id: str) -> None:
 
 def _param(error: AIStackError) -> str | None:
     if isinstance(error, ContextTooLong):
-        return "messages"
+        found = next(iter(error.fields), "messages")
+        return "input" if found.isdecimal() else found  # the embedder names texts by their place
     return next(iter(error.fields), None) if isinstance(error, InvalidRequest) else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp
 
@@ -11,6 +12,7 @@ from ai_stack.rest.openai import errors, stored
 from ai_stack.rest.openai import models as listing
 from ai_stack.rest.openai.endpoint import Delegated, Endpoint, Request, direct
 from ai_stack.services.inference import messages, responses
+from ai_stack.services.inference.ranking import with_documents
 from ai_stack.services.inference.reading import Answer
 from ai_stack.services.inference.requests import FIELDS, REQUIRED, Field
 
@@ -59,13 +61,24 @@ async def _messages(request: Request) -> Answer:
     return await request.stack.messages.open(request.body, request.caller, request.options)
 
 
+async def _count(request: Request) -> Answer:
+    tokens = await request.stack.messages.count(request.body)
+    return Answer(body=orjson.dumps({"input_tokens": len(tokens)}))
+
+
+async def _rerank(request: Request) -> Answer:
+    body, inference = request.body, request.stack.inference
+    answer = await inference.open("rerank", body, request.caller, request.options)
+    return await with_documents(answer, body) if body.get("return_documents") else answer
+
+
 PATHS = (
     Path(
         "/chat/completions", Endpoint(_chat), "The next message of a conversation.", _schema("chat")
     ),
     Path("/completions", direct("completion"), "How a text goes on.", _schema("completion")),
     Path("/embeddings", Endpoint(_embeddings), "The vectors of texts.", _schema("embedding")),
-    Path("/rerank", direct("rerank"), "Texts in the order of a query.", _schema("rerank")),
+    Path("/rerank", Endpoint(_rerank), "Texts in the order of a query.", _schema("rerank")),
     Path(
         "/responses",
         Endpoint(_responses),
@@ -77,6 +90,12 @@ PATHS = (
         Endpoint(_messages, errors.anthropic_error),
         "The next message of a conversation, in Anthropic's form.",
         _form(messages.FIELDS, ("max_tokens", "messages")),
+    ),
+    Path(
+        "/messages/count_tokens",
+        Endpoint(_count, errors.anthropic_error),
+        "The tokens that a request to /v1/messages would have, exactly.",
+        _form(messages.FIELDS, ("messages",)),
     ),
 )
 

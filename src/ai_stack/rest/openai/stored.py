@@ -55,9 +55,3 @@ async def count_response_tokens(stack: UseStack, caller: Caller, body: Request) 
     """The tokens that a request to /v1/responses would have, exactly."""
     tokens = await stack.responses.count(body)
     return respond({"object": "response.input_tokens", "input_tokens": len(tokens)})
-
-
-@router.post("/messages/count_tokens")
-async def count_message_tokens(stack: UseStack, caller: Caller, body: Request) -> Response:
-    """The tokens that a request to /v1/messages would have, exactly."""
-    return respond({"input_tokens": len(await stack.messages.count(body))})

@@ -6,6 +6,7 @@ back to length 1), as numbers or as base64 of little-endian float32.
 
 import asyncio
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,9 +15,16 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
-from ai_stack.errors import AIStackError, EngineFailed, InvalidRequest, ModelNotFound
+from ai_stack.errors import (
+    AIStackError,
+    DeadlineExceeded,
+    EngineFailed,
+    InvalidRequest,
+    ModelNotFound,
+)
 from ai_stack.models.embedding import EmbeddingModel
-from ai_stack.models.inference import Options, ServedModel
+from ai_stack.models.identifiers import uuid7_hex
+from ai_stack.models.inference import InferenceRecord, Options, Outcome, ServedModel, Usage
 from ai_stack.models.principals import Principal
 from ai_stack.services.embedding import Array, Models, normalised
 from ai_stack.services.inference import Inference
@@ -24,6 +32,7 @@ from ai_stack.services.inference.reading import Answer
 from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.room import attended
 
+OWN = "embedder"
 SPECIAL_TOKENS = 2
 KNOWN_S = 1.0
 
@@ -63,8 +72,7 @@ class Embeddings:
         if own is None:
             answer = await self._of_engine(asked, principal, options)
         else:
-            async with attended(options, self.inference.timeout_s):
-                answer = await self._of_ours(own, asked["input"])
+            answer = await self._logged(own, asked["input"], principal, options)
         return _shaped(answer, asked)
 
     async def _own(self, name: str | None) -> str | None:
@@ -79,6 +87,33 @@ class Embeddings:
     ) -> dict[str, Any]:
         plain = {n: v for n, v in asked.items() if n not in ("encoding_format", "dimensions")}
         return await self.inference.complete("embedding", plain, principal, options)
+
+    async def _logged(
+        self, name: str, given: object, principal: Principal, options: Options
+    ) -> dict[str, Any]:
+        """By the stack's own embedder, which is an inference as any other."""
+        record = InferenceRecord(
+            id=uuid7_hex(),
+            at=time.time(),
+            project_id=principal.project_id,
+            principal=principal.name,
+            operation="embedding",
+            model=name,
+            engine=OWN,
+            outcome="cancelled",
+        )
+        began_s = time.perf_counter()
+        try:
+            async with attended(options, self.inference.timeout_s):
+                answer = await self._of_ours(name, given)
+            record.usage, record.outcome = Usage(answer["usage"]["prompt_tokens"]), "ok"
+            return answer
+        except AIStackError as error:
+            record.outcome = _outcome(error)
+            raise
+        finally:
+            record.total_ms = round((time.perf_counter() - began_s) * 1000, 3)
+            self.inference.journal.add(record)
 
     async def _of_ours(self, name: str, given: object) -> dict[str, Any]:
         embedder = await self.models.named(name)
@@ -102,6 +137,12 @@ class Embeddings:
         if isinstance(several[0], list):
             return await (await self.models.named(name)).decoded(several)
         return several
+
+
+def _outcome(error: AIStackError) -> Outcome:
+    if isinstance(error, DeadlineExceeded):
+        return "late"
+    return "refused" if error.status < 500 else "failed"
 
 
 def _served(model: EmbeddingModel) -> ServedModel:

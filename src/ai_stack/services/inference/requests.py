@@ -149,6 +149,9 @@ def _is_tool(value: object) -> bool:
 
 
 def _is_prompt(value: object) -> bool:
+    """A text, tokens, or a list of these."""
+    if isinstance(value, list) and len(value) <= 2048 and value and isinstance(value[0], list):
+        return all(map(_are_tokens, value))
     return isinstance(value, str) or _are_tokens(value) or _texts(2048)(value)
 
 
@@ -158,8 +161,6 @@ def _are_tokens(value: object) -> bool:
 
 
 def _is_input(value: object) -> bool:
-    if isinstance(value, list) and len(value) <= 2048 and value and isinstance(value[0], list):
-        return all(map(_are_tokens, value))
     return bool(value) and _is_prompt(value)
 
 
@@ -243,7 +244,7 @@ _CHAT: dict[str, Field] = {
 
 _COMPLETION: dict[str, Field] = {
     **_SAMPLING,
-    "prompt": Field(_is_prompt, "a text, a list of texts, or a list of token ids"),
+    "prompt": Field(_is_prompt, "a text, a list of texts, token ids, or a list of these"),
     "suffix": Field(lambda v: type(v) is str, "a text"),
     "echo": BOOL,
     "best_of": COUNT,
