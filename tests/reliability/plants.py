@@ -97,7 +97,8 @@ def early_forgetting() -> None:
 @plant
 def silent_degrading() -> None:
     """A search without the vector engine answers by words and does not say so."""
-    from ai_stack.rest import answers, search
+    from ai_stack.models import answers
+    from ai_stack.rest import search
 
     def shown(answer: Any) -> dict[str, object]:
         return {k: v for k, v in answers.search_json(answer).items() if k != "degraded"}

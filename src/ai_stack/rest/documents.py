@@ -6,8 +6,9 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ai_stack.errors import InvalidRequest
+from ai_stack.models.answers import document_json, page_json
 from ai_stack.models.documents import DocumentState, NewDocument
-from ai_stack.rest.answers import document_json, etag, page_json, respond
+from ai_stack.rest.answers import etag, respond
 from ai_stack.rest.filters import from_query
 from ai_stack.rest.requests import Caller, IfMatch, JsonRoute, UseStack
 from ai_stack.services.documents import Written

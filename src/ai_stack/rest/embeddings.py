@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ai_stack.database.embedding_models import StoredModel
+from ai_stack.models.answers import run_json
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack
-from ai_stack.rest.runs import run_json
 
 router = APIRouter(prefix="/embeddings/models", tags=["embeddings"], route_class=JsonRoute)
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Response
 from pydantic import Field, ValidationError
 
 from ai_stack.errors import AIStackError, InvalidRequest
-from ai_stack.models.generation import Generated, GenerateRequest, Grounds
+from ai_stack.models.answers import generated_json
+from ai_stack.models.generation import Generated, GenerateRequest
 from ai_stack.models.inference import CachePolicy, Options
 from ai_stack.models.search import SearchRequest
 from ai_stack.rest.openai.endpoint import Delegated, Endpoint, Handle, Request
@@ -186,38 +187,6 @@ def with_cache(options: Options, body: Mapping[str, Any]) -> Options:
     if wanted is None:
         return options
     return replace(options, cache=CachePolicy(reads=wanted, stores=wanted, asked=wanted))
-
-
-def generated_json(made: Generated) -> dict[str, object]:
-    """An answer; what was not asked for or did not happen is left out."""
-    shown: dict[str, object] = {
-        "text": made.text,
-        "model": made.model,
-        "usage": {
-            "prompt_tokens": made.usage.prompt,
-            "completion_tokens": made.usage.completion,
-            "total_tokens": made.usage.prompt + made.usage.completion,
-        },
-        "cached": made.cached,
-        "finish_reason": made.finish_reason,
-    }
-    if made.reasoning:
-        shown["reasoning"] = made.reasoning
-    if made.grounds is not None:
-        shown |= _grounds_json(made.grounds)
-    if made.counted is not None:
-        shown["counted"] = made.counted
-    if made.session is not None:
-        shown["session"] = made.session
-    return shown
-
-
-def _grounds_json(grounds: Grounds) -> dict[str, object]:
-    passages = {"found": grounds.found, "shown": grounds.shown}
-    shown: dict[str, object] = {"citations": grounds.citations, "passages": passages}
-    if grounds.degraded is not None:
-        shown["degraded"] = grounds.degraded
-    return shown
 
 
 def _ending(made: Generated) -> dict[str, object]:

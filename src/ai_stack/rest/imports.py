@@ -9,12 +9,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ai_stack.errors import InvalidRequest, TooLarge, Unsupported
+from ai_stack.models.answers import run_json
 from ai_stack.models.runs import ENDED, Run
 from ai_stack.rest.answers import respond
 from ai_stack.rest.filters import from_query
 from ai_stack.rest.multipart import read_form
 from ai_stack.rest.requests import Caller, UseStack
-from ai_stack.rest.runs import run_json
 
 router = APIRouter(prefix="/documents", tags=["documents"])
 

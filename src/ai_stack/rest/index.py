@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ai_stack.models.answers import run_json
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack
-from ai_stack.rest.runs import run_json
 
 router = APIRouter(prefix="/index", tags=["index"], route_class=JsonRoute)
 

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from ai_stack.errors import InvalidRequest
-from ai_stack.models.runs import ENDED, Event, FileState, Run, RunFile
+from ai_stack.models.answers import run_json
+from ai_stack.models.runs import ENDED, Event, FileState, RunFile
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import Caller, UseStack
 
@@ -21,24 +22,6 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 LastEventId = Annotated[str | None, Header(description="Number of the last event received.")]
-
-
-def run_json(run: Run) -> dict[str, object]:
-    """A run; `progress` is there when it has told any, `error` when it failed."""
-    shown: dict[str, object] = {
-        "id": run.id,
-        "kind": run.kind,
-        "status": run.status,
-        "input": run.input,
-        "output": run.output,
-        "created_at": run.created_at,
-        "finished_at": run.finished_at,
-    }
-    if run.progress is not None:
-        shown["progress"] = run.progress
-    if run.error is not None:
-        shown["error"] = run.error
-    return shown
 
 
 @router.get("")

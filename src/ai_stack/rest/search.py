@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.routing import Route
 
 from ai_stack.errors import TooLarge
+from ai_stack.models.answers import search_json
 from ai_stack.models.filters import parse_filter
 from ai_stack.models.search import SearchMode, SearchRequest
-from ai_stack.rest.answers import respond, search_json
+from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack, caller_of, stack_of
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=JsonRoute)
