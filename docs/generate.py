@@ -15,13 +15,14 @@ from typing import Any
 import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 import ai_stack
 from ai_stack import cli, errors
 from ai_stack.errors import AIStackError
 from ai_stack.server import create_api
-from ai_stack.settings import Settings, default_of, variable_of
+from ai_stack.settings import Settings, variable_of
 from ai_stack.skill.discovery import CODE, OURS, SCHEMA, derived_schema, discover_skills
 from ai_stack.skill.manifest import Manifest
 
@@ -235,6 +236,11 @@ def env_example() -> Iterator[str]:
         if name in WORKED_OUT:
             yield f"# By default {WORKED_OUT[name]}."
         yield f"#{variable_of(name, field)}={value}"
+
+
+def default_of(field: FieldInfo) -> object:
+    """A field's default, None where it is worked out when the settings are read."""
+    return None if field.default is PydanticUndefined else field.default
 
 
 def default_text(name: str, field: FieldInfo) -> str:

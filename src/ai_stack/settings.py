@@ -6,8 +6,7 @@ the file over the defaults.
 
 import hashlib
 import os
-import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -25,13 +24,11 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from ai_stack.errors import SettingsError
 
 APP = "nixos-ai-stack"
 PREFIX = "AI_STACK_"
-MASK = "••••••"
 SUPERVISED = "AI_STACK_SUPERVISED"
 FOR_CHILDREN = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
@@ -263,6 +260,13 @@ class Settings(BaseModel):
     request_max_bytes: int = Field(
         8 << 20, ge=1024, description="Largest request body, imports aside."
     )
+    skill_folders: str = Field(
+        "", description="Folders of your skills, parted by `:`; empty: <config_dir>/skills."
+    )
+    skill_paths: str = Field(
+        "", description="Folders, parted by `:`, whose files a request may name to a skill."
+    )
+    skill_runs: int = Field(4, ge=1, le=64, description="Skills that a worker runs at once.")
     watch_imports: bool = Field(True, description="Follow the files under <data>/imports.")
     watch_interval_s: float = Field(2, gt=0, description="Seconds between looks at that folder.")
 
@@ -273,6 +277,17 @@ class Settings(BaseModel):
             return self.runtime_dir
         digest = hashlib.blake2b(os.fsencode(self.data_dir.absolute()), digest_size=6).hexdigest()
         return Path(f"/tmp/ai-stack-{os.getuid()}-{digest}")  # noqa: S108 (owner is checked)
+
+    @property
+    def folders_of_skills(self) -> list[Path]:
+        """Where the user's skills lie."""
+        return _folders(self.skill_folders) or [self.config_dir / "skills"]
+
+    @property
+    def open_to_skills(self) -> list[Path]:
+        """The folders whose files a request may name to a skill."""
+        ours = [self.data_dir / "imports", self.data_dir / "exports"]
+        return [*ours, *_folders(self.skill_paths)]
 
     @property
     def gateway_url(self) -> str:
@@ -368,6 +383,11 @@ def user_folder(variable: str, default: Path) -> Path:
     return Path(os.environ.get(variable) or default)
 
 
+def variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of these variables that are set, for a child that is to have them."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The few variables that any child may see: no setting and no secret among them."""
     source = os.environ if environment is None else environment
@@ -391,27 +411,12 @@ def environment_of(settings: Settings) -> dict[str, str]:
     }
 
 
-def masked(name: str, value: object) -> str | None:
-    """A setting's value to show: of a secret only that it is set, of a URL all but its secrets."""
-    if value is None:
-        return None
-    text = _text(value)
-    if name.endswith("url") or name == "engines":
-        return " ".join(map(_masked_url, text.split()))
-    return MASK if text and isinstance(value, SecretStr) else text
-
-
-def _masked_url(url: str) -> str:
-    """What stands before the last @ may be a password, whatever characters it holds."""
-    scheme, separator, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    user, colon, _ = login.partition(":")
-    shown = f"{scheme}{separator}{user}{colon}{MASK if colon else ''}{at}{place}"
-    return re.sub(r"(?i)((?:pass|token|key|secret)\w*=)[^&]*", rf"\1{MASK}", shown)
-
-
 def _text(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _folders(text: str) -> list[Path]:
+    return [Path(name).expanduser() for name in text.split(":") if name]
 
 
 def _source(
@@ -443,8 +448,3 @@ def _validated(given: Mapping[str, str], origins: list[Origin]) -> Settings:
 def _key(name: str) -> str:
     alias = Settings.model_fields[name].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name
-
-
-def default_of(field: FieldInfo) -> object:
-    """A field's default, None where it is worked out when the settings are read."""
-    return None if field.default is PydanticUndefined else field.default

@@ -17,6 +17,7 @@ from ai_stack.engines import Engine, open_engine
 from ai_stack.errors import SettingsError
 from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
+from ai_stack.sandbox import find_sandbox
 from ai_stack.services import places
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
@@ -45,6 +46,14 @@ from ai_stack.services.points import Points
 from ai_stack.services.retention import Retention
 from ai_stack.services.runs import Handler, Runs
 from ai_stack.services.search import Search
+from ai_stack.services.skills import KIND as SKILL
+from ai_stack.services.skills import QUEUE as SKILLS
+from ai_stack.services.skills import Skills
+from ai_stack.services.skills.abilities import Abilities
+from ai_stack.services.skills.apart import Apart
+from ai_stack.services.skills.catalog import Catalog
+from ai_stack.services.skills.execution import Execution
+from ai_stack.services.skills.schemas import Schemas
 from ai_stack.services.uploads import Uploads
 from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
@@ -77,6 +86,7 @@ class Stack:
     usage: Usage
     responses: Responses
     messages: Messages
+    skills: Skills
     health: HealthChecks
 
 
@@ -164,18 +174,22 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     maintenance, embeddings = _maintenance(doors, indexing)
     inference, search = _inference(settings, doors), _search(settings, doors)
     generation, stored = Generation(inference, search), StoredResponses(database)
+    documents = Documents(database, indexing)
+    execution = _execution(settings, database, Abilities(search, documents, generation))
     handlers: dict[str, Handler] = {
         "import": imports,
         "watch": places.accept,
+        SKILL: execution,
         **maintenance.handlers,
     }
-    runs = Runs(database, doors.notices, handlers, alone=frozenset(maintenance.handlers))
+    alone, queues = frozenset(maintenance.handlers), {SKILL: SKILLS}
+    runs = Runs(database, doors.notices, handlers, alone, queues)
     return Stack(
         settings=settings,
         database=database,
         models=models,
         indexing=indexing,
-        documents=Documents(database, indexing),
+        documents=documents,
         search=search,
         runs=runs,
         uploads=_uploads(settings, database, runs),
@@ -191,6 +205,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         usage=Usage(database),
         responses=Responses(inference, stored),
         messages=Messages(inference),
+        skills=Skills(database, execution.catalog, execution.schemas, runs),
         health=HealthChecks(_probes(doors, inference)),
     )
 
@@ -201,6 +216,14 @@ def _maintenance(doors: _Doors, indexing: Indexing) -> tuple[Maintenance, Embedd
     embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
     index = Index(database, models, vectors, indexing, fsck)
     return Maintenance(database, index, fsck, embeddings), embeddings
+
+
+def _execution(settings: Settings, database: Database, abilities: Abilities) -> Execution:
+    sandbox = find_sandbox()
+    apart = Apart(sandbox)
+    catalog = Catalog(settings.folders_of_skills, sandbox)
+    schemas = Schemas(apart, settings.data_dir / "cache" / "skills")
+    return Execution(database, catalog, schemas, apart, abilities, tuple(settings.open_to_skills))
 
 
 def _search(settings: Settings, doors: _Doors) -> Search:

@@ -9,6 +9,7 @@ from ai_stack.errors import AIStackError
 from ai_stack.models.principals import Principal
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.runs import CONCURRENCY
+from ai_stack.services.skills import QUEUE as SKILLS
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
@@ -36,6 +37,7 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
     return [
         *(_follow(stack.indexing, longest) for longest in LANES),
         job_worker.work(stack.database, stack.runs.execute, CONCURRENCY),
+        job_worker.work(stack.database, stack.runs.execute, stack.settings.skill_runs, SKILLS),
         stack.retention.keep_sweeping(),
         *([stack.watching.watch()] if stack.settings.watch_imports else []),
         _use_configured_model(stack),

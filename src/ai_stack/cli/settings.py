@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ai_stack.settings import Origin, Settings, masked, read_settings
+from ai_stack.cli.masking import masked
+from ai_stack.settings import Origin, Settings, read_settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

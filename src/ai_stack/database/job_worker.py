@@ -13,7 +13,7 @@ import procrastinate
 from procrastinate.jobs import Job
 
 from ai_stack.database import ROLE, Database
-from ai_stack.database.jobs import STALLED_S, TASK, rescue
+from ai_stack.database.jobs import QUEUE, STALLED_S, TASK, rescue
 from ai_stack.errors import AIStackError
 
 OPTIONS = f"-c role={ROLE} -c search_path=jobs,public -c timezone=UTC"
@@ -27,21 +27,21 @@ Execute = Callable[[UUID, int], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 
-async def work(database: Database, execute: Execute, concurrency: int) -> None:
-    """Do jobs until cancelled: what does not end within GRACE_S then is left to be resumed.
+async def work(database: Database, execute: Execute, concurrency: int, queue: str = QUEUE) -> None:
+    """Do a queue's jobs until cancelled; what does not end within GRACE_S then is to be resumed.
 
     `execute(run_id, tries)` returns when the run has ended and raises when it is to be tried
     again, after a delay that grows.
     """
     while True:
         try:
-            await _work(database, execute, concurrency)
+            await _work(database, execute, concurrency, queue)
         except Exception as error:  # noqa: BLE001 (supervision: PostgreSQL may go and come)
             log.warning("jobs cannot be done now: %s", type(error).__name__)
         await asyncio.sleep(RESTART_S)
 
 
-async def _work(database: Database, execute: Execute, concurrency: int) -> None:
+async def _work(database: Database, execute: Execute, concurrency: int, queue: str) -> None:
     connector = procrastinate.PsycopgConnector(
         conninfo=str(database.pool.conninfo),
         kwargs={"options": OPTIONS, "connect_timeout": 10},
@@ -59,6 +59,7 @@ async def _work(database: Database, execute: Execute, concurrency: int) -> None:
         rescuer = asyncio.create_task(_rescue(database))
         try:
             await app.run_worker_async(
+                queues=[queue],
                 concurrency=concurrency,
                 install_signal_handlers=False,
                 shutdown_graceful_timeout=GRACE_S,

@@ -14,17 +14,18 @@ SEARCH_PATH = "SET LOCAL search_path = tenant, public, jobs"
 STALLED_S = 10.0
 
 
-async def defer(tx: Transaction, run_id: UUID, lock: str | None = None) -> None:
+async def defer(tx: Transaction, run_id: UUID, lock: str | None = None, queue: str = QUEUE) -> None:
     """Have a worker take up the run when this transaction is committed.
 
-    Of several with the same `lock` one is done at a time, in their order; the others wait here
-    and not in a worker.
+    Each queue has its own room in a worker, so that what somebody waits for is not kept by long
+    imports. Of several with the same `lock` one is done at a time, in their order; the others wait
+    here and not in a worker.
     """
     await tx.execute(SEARCH_PATH)
     await tx.execute(
         "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(%(queue)s, %(task)s, 0, %(lock)s, %(run)s,"
         " jsonb_build_object('run', %(run)s::text), NULL)]::procrastinate_job_to_defer_v1[])",
-        {"queue": QUEUE, "task": TASK, "run": str(run_id), "lock": lock or str(run_id)},
+        {"queue": queue, "task": TASK, "run": str(run_id), "lock": lock or str(run_id)},
     )
 
 

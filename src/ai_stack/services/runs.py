@@ -49,12 +49,13 @@ log = logging.getLogger(__name__)
 class RunContext:
     """What a handler is given: its run, and the ways to tell how it goes.
 
-    A cancelled run cancels the handler's task.
+    A cancelled run cancels the handler's task. `tries` counts how often it was begun before.
     """
 
     principal: Principal
     run: Run
     database: Database
+    tries: int = 0
     _told_at: float = float("-inf")
     _began_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
@@ -90,13 +91,15 @@ Handler = Callable[[RunContext], Awaitable[Mapping[str, JSON]]]
 class Runs:
     """The runs of a project; `handlers` do the work of each kind, in the worker.
 
-    Of each kind in `alone` one run is done at a time, whatever its project.
+    Of each kind in `alone` one run is done at a time, whatever its project. Kinds in `queues` have
+    a queue of their own, all others share one.
     """
 
     database: Database
     notices: Notices
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     alone: Collection[str] = ()
+    queues: Mapping[str, str] = field(default_factory=dict)
 
     async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
         """Queue a run for the worker."""
@@ -173,7 +176,8 @@ class Runs:
             return run
 
     async def _defer(self, tx: Transaction, id: UUID, kind: str) -> None:
-        await jobs.defer(tx, id, kind if kind in self.alone else None)
+        lock = kind if kind in self.alone else None
+        await jobs.defer(tx, id, lock, self.queues.get(kind, jobs.QUEUE))
 
     async def follow(self, principal: Principal, id: UUID, after: int = 0) -> AsyncIterator[Event]:
         """The events of a run after a number, as they come, until the run has ended."""
@@ -208,7 +212,7 @@ class Runs:
             return
         run = await self._begin(project, id, tries)
         if run is not None:
-            await self._do(RunContext(Principal(project), run, self.database), tries)
+            await self._do(RunContext(Principal(project), run, self.database, tries), tries)
 
     async def perform(
         self,

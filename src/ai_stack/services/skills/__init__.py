@@ -1,0 +1,157 @@
+"""Skills: which there are, what each takes, and their runs.
+
+A run is done in the worker; here it is checked, started, and waited for.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from ai_stack.database import Database, artifacts
+from ai_stack.database.artifacts import StoredFile
+from ai_stack.errors import AIStackError, InvalidRequest, NotFound, SkillFailed, Unsupported
+from ai_stack.models.principals import Principal
+from ai_stack.models.runs import Run
+from ai_stack.models.skills import Listed
+from ai_stack.services.inference.schemas import compiled
+from ai_stack.services.runs import Runs
+from ai_stack.services.skills.catalog import Catalog, Entry
+from ai_stack.services.skills.schemas import Schemas
+from ai_stack.skill.discovery import FoundSkill
+from ai_stack.skill.manifest import FILE
+
+KIND, QUEUE = "skill", "skills"
+SLACK_S = 30.0
+MOST_ERRORS = 10
+WORD = re.compile(r"[a-z0-9]{2,}")
+FILE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Skills:
+    """The skills of the stack and of the user."""
+
+    database: Database
+    catalog: Catalog
+    schemas: Schemas
+    runs: Runs
+
+    async def items(self) -> list[Listed]:
+        """Every skill by its name, those that cannot run here with what they lack."""
+        entries = self.catalog.entries()
+        return [await self._listed(entries[name]) for name in sorted(entries)]
+
+    async def get(self, name: str) -> Listed:
+        """One skill; NotFound."""
+        return await self._listed(self.catalog.entry(name))
+
+    async def find(self, query: str, limit: int = 5) -> list[Listed]:
+        """The skills whose name and description have most of a query's words, rarer ones first."""
+        listed = [one for one in await self.items() if one.description]
+        texts = {one.name: words(f"{one.name} {one.name} {one.description}") for one in listed}
+        spread = Counter(word for text in texts.values() for word in text)
+        wanted = words(query)
+
+        def score(one: Listed) -> float:
+            found = [word for word in wanted if word in texts[one.name]]
+            return sum(math.log(1 + len(listed) / spread[word]) for word in found)
+
+        ranked = sorted(listed, key=score, reverse=True)
+        return [one for one in ranked if score(one) > 0][:limit]
+
+    def instructions(self, name: str) -> str:
+        """The body of its SKILL.md."""
+        return self._found(name).manifest.body
+
+    def files(self, name: str) -> dict[str, int]:
+        """The files of its folder, with their sizes in bytes; SKILL.md is the first."""
+        folder = self._found(name).folder
+        paths = [
+            p for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts
+        ]
+        paths.sort(key=lambda path: path.name != FILE or path.parent != folder)
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+    def file(self, name: str, path: str) -> bytes:
+        """One of these files; NotFound, and for all that is outside the folder."""
+        folder = self._found(name).folder
+        if path not in self.files(name) or not (folder / path).resolve().is_relative_to(
+            folder.resolve()
+        ):
+            raise NotFound(f"{name} has no file {path[:100]!r}.")
+        return (folder / path).read_bytes()[:FILE_BYTES]
+
+    async def execute(
+        self,
+        principal: Principal,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        background: bool = False,
+    ) -> Run:
+        """Run a skill: the run when it has ended, or as it is when `background` or after its time.
+
+        Raises NotFound, InvalidRequest naming each field that is wrong, Unsupported for a skill of
+        instructions, SkillFailed for one that lacks something here.
+        """
+        listed = await self.get(name)
+        if not listed.ready:
+            raise _refusal(listed)
+        check(listed, parameters)
+        run = await self.runs.start(
+            principal, KIND, {"skill": name, "parameters": dict(parameters)}
+        )
+        if background:
+            return run
+        time_s = self._found(name).manifest.permissions.time_s
+        return await self.runs.wait(principal, run.id, time_s + SLACK_S)
+
+    async def artifact(self, principal: Principal, run_id: UUID, name: str) -> StoredFile:
+        """A file that a run made; NotFound."""
+        async with self.database.transaction(principal.project_id) as tx:
+            found = await artifacts.find(tx, run_id, name)
+        if found is None:
+            raise NotFound(f"This run has no file {name[:100]!r}.")
+        return found
+
+    def content(self, principal: Principal, run_id: UUID, file: StoredFile) -> AsyncIterator[bytes]:
+        """A file's bytes, as they come from the database."""
+        return artifacts.pieces(self.database, principal.project_id, run_id, file.number)
+
+    async def _listed(self, entry: Entry) -> Listed:
+        schema, fault = await self.schemas.of(entry)
+        return self.catalog.listed(entry, schema, fault)
+
+    def _found(self, name: str) -> FoundSkill:
+        entry = self.catalog.entry(name)
+        if entry.found is None:
+            raise SkillFailed(entry.fault)
+        return entry.found
+
+
+def check(listed: Listed, parameters: Mapping[str, Any]) -> None:
+    """InvalidRequest for parameters that a skill does not take, with each field's fault."""
+    validator = compiled(dict(listed.parameters)).validator
+    fields: dict[str, str] = {}
+    for error in validator.iter_errors(dict(parameters)):
+        fields[".".join(map(str, error.instance_path)) or "parameters"] = error.message[:300]
+        if len(fields) == MOST_ERRORS:
+            break
+    if fields:
+        told = "; ".join(f"{place}: {why}" for place, why in fields.items())
+        raise InvalidRequest(f"{listed.name} cannot take this: {told}.", fields=fields)
+
+
+def words(text: str) -> list[str]:
+    """Words to find skills by, endings of the plural cut."""
+    return [word.removesuffix("s") for word in WORD.findall(text.lower())]
+
+
+def _refusal(listed: Listed) -> AIStackError:
+    if not listed.acts and listed.description:
+        return Unsupported(f"{listed.name} is instructions: read them, there is nothing to run.")
+    return SkillFailed(f"{listed.name} cannot run here. {listed.missing}")

@@ -1,0 +1,141 @@
+"""Which skills there are, and what each lacks here; nothing of a skill is imported for it.
+
+Ours come with the stack, others lie in folders of the user's. A name of ours stays ours. The
+folders are looked at anew when one of them has changed.
+"""
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ai_stack.errors import NotFound
+from ai_stack.models.skills import Listed, SkillSource
+from ai_stack.sandbox import Sandbox
+from ai_stack.skill.discovery import OURS, FoundSkill, discover_skills
+from ai_stack.skill.manifest import Manifest
+
+INLINE_IS_OURS = "Only skills of the stack run inline: leave `ai-stack-isolation` out."
+NEEDS_WALL = "It asks for the network, which code that is not ours gets only behind bubblewrap."
+WEAK = "This machine has neither bubblewrap nor Landlock, without which no foreign code is run."
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A skill of the catalog, or a folder that is none, with its fault."""
+
+    name: str
+    source: SkillSource
+    found: FoundSkill | None
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class Catalog:
+    """The skills of all folders; `sandbox` decides what foreign code may be run here."""
+
+    folders: Sequence[Path]
+    sandbox: Sandbox
+    _seen: dict[Path, tuple[float, ...]] = field(default_factory=dict)
+    _entries: dict[str, Entry] = field(default_factory=dict)
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Every skill and every broken folder, by name."""
+        seen = {folder: _stamps(folder) for folder in (OURS, *self.folders)}
+        if seen != self._seen:
+            self._entries = {entry.name: entry for entry in self._found()}
+            self._seen = seen
+        return self._entries
+
+    def entry(self, name: str) -> Entry:
+        """One of them; NotFound."""
+        found = self.entries().get(name)
+        if found is None:
+            raise NotFound(f"There is no skill {name[:100]!r}; GET /skills lists those there are.")
+        return found
+
+    def _found(self) -> Iterator[Entry]:
+        """The user's first, so that a name of ours ends as ours."""
+        places: list[tuple[Path, SkillSource]] = [(f, "user") for f in self.folders]
+        for folder, source in [*places, (OURS, "ours")]:
+            skills = discover_skills(folder)
+            yield from (Entry(name, source, skill) for name, skill in skills.items())
+            yield from (Entry(name, source, None, fault) for name, fault in skills.broken.items())
+
+    def listed(self, entry: Entry, parameters: Mapping[str, Any], fault: str = "") -> Listed:
+        """As callers see it; `fault` is what its loading ran into."""
+        if entry.found is None:
+            return Listed(entry.name, "", entry.source, False, False, entry.fault, {}, {})
+        manifest, acts = entry.found.manifest, entry.found.acts
+        missing = fault or (self.missing(entry.source, manifest) if acts else "")
+        return Listed(
+            name=entry.name,
+            description=manifest.description,
+            source=entry.source,
+            acts=acts,
+            ready=acts and not missing,
+            missing=missing,
+            parameters=parameters if acts else {},
+            permissions=permissions_json(manifest) if acts else {},
+            license=manifest.license,
+            compatibility=manifest.compatibility,
+            allowed_tools=manifest.allowed_tools,
+        )
+
+    def missing(self, source: SkillSource, manifest: Manifest) -> str:
+        """What it lacks to run here, in one line; empty when it is ready."""
+        lacks = [*_packages(manifest), *_programs(manifest)]
+        if source == "user":
+            lacks += self._refusals(manifest)
+        return " ".join(lacks)
+
+    def _refusals(self, manifest: Manifest) -> Iterator[str]:
+        """Why code that is not ours does not run here."""
+        if manifest.permissions.isolation == "inline":
+            yield INLINE_IS_OURS
+        if self.sandbox.name == "limits":
+            yield WEAK
+        elif manifest.permissions.network == "host" and self.sandbox.name != "bubblewrap":
+            yield NEEDS_WALL
+
+
+def permissions_json(manifest: Manifest) -> dict[str, Any]:
+    """What it may touch; what is nothing is left out."""
+    return {name: value for name, value in asdict(manifest.permissions).items() if value}
+
+
+def _packages(manifest: Manifest) -> Iterator[str]:
+    absent = [name for name in manifest.python if not _importable(name)]
+    if absent:
+        wanted = f"nixos-ai-stack[{manifest.extra}]" if manifest.extra else " ".join(absent)
+        yield (
+            f"It needs the Python packages {', '.join(absent)}: "
+            f"`{sys.executable} -m pip install '{wanted}'` brings them."
+        )
+
+
+def _programs(manifest: Manifest) -> Iterator[str]:
+    for choice in manifest.permissions.programs:
+        names = choice.split("|")
+        if not any(map(shutil.which, names)):
+            yield f"It needs the program {' or '.join(names)}, which is not on PATH; install it."
+
+
+@lru_cache(512)
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _stamps(folder: Path) -> tuple[float, ...]:
+    """When a folder and each skill's SKILL.md changed, without reading any."""
+    if not folder.is_dir():
+        return ()
+    files = [folder, *sorted(folder.glob("*/SKILL.md")), *sorted(folder.glob("*/skill.py"))]
+    return tuple(file.stat().st_mtime for file in files)

@@ -1,0 +1,79 @@
+"""The JSON Schema of each skill's arguments: ours ship it, a user's is derived behind the wall.
+
+What was derived is kept by the hash of the skill's folder, so that its code runs once for it.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ai_stack.errors import AIStackError
+from ai_stack.sandbox import Confinement
+from ai_stack.services.skills.apart import Apart
+from ai_stack.services.skills.catalog import Entry
+from ai_stack.skill.discovery import FoundSkill
+from ai_stack.skill.wire import Order
+
+TIME_S = 30.0
+MOST_FILES, MOST_BYTES = 2000, 64 << 20
+Schema: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Schemas:
+    """Schemas by the hash of a folder, in memory and under `cache`."""
+
+    apart: Apart
+    cache: Path
+    _known: dict[str, tuple[Schema, str]] = field(default_factory=dict)
+
+    async def of(self, entry: Entry) -> tuple[Schema, str]:
+        """(schema, fault): an empty schema with a fault where the code cannot be loaded."""
+        skill = entry.found
+        if skill is None or not skill.acts or entry.source == "ours":
+            return ({} if skill is None else skill.parameters), ""
+        digest = folder_hash(skill.folder)
+        if digest not in self._known:
+            self._known[digest] = self._kept(digest) or await self._derived(skill, digest)
+        return self._known[digest]
+
+    def _kept(self, digest: str) -> tuple[Schema, str] | None:
+        try:
+            found = json.loads((self.cache / f"{digest}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return (found, "") if isinstance(found, dict) else None
+
+    async def _derived(self, skill: FoundSkill, digest: str) -> tuple[Schema, str]:
+        with tempfile.TemporaryDirectory(prefix="ai-stack-schema-") as scratch:
+            bounds = Confinement(reads=[skill.folder], writes=[Path(scratch)], cpu_s=TIME_S)
+            order = Order(str(skill.folder), scratch, scratch, bounds, None)
+            try:
+                schema = await self.apart.run(order, TIME_S)
+            except AIStackError as error:
+                return {}, f"Its code cannot be loaded: {error.message}"
+        self._keep(digest, schema)
+        return schema, ""
+
+    def _keep(self, digest: str, schema: Schema) -> None:
+        """Best kept, but no failure where it cannot be."""
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            (self.cache / f"{digest}.json").write_text(json.dumps(schema))
+        except OSError:
+            return
+
+
+def folder_hash(folder: Path) -> str:
+    """A hash over the names and bytes of a folder's files, as far as they are looked at."""
+    digest, left = hashlib.sha256(), MOST_BYTES
+    for path in sorted(folder.rglob("*"))[:MOST_FILES]:
+        if path.is_file() and "__pycache__" not in path.parts and left > 0:
+            data = path.read_bytes()[:left]
+            left -= len(data)
+            digest.update(f"{path.relative_to(folder)}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
