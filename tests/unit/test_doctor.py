@@ -1,5 +1,6 @@
 """The doctor sees what is planted, says what mends it, and is silent about what is well."""
 
+import asyncio
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+import engines
 from ai_stack.cli import main, optimizer
 from ai_stack.cli.clients.served import Model, Served
 from ai_stack.cli.diagnosis import (
@@ -22,8 +24,10 @@ from ai_stack.cli.diagnosis import (
     models,
     network,
     parts,
+    servers,
 )
 from ai_stack.cli.doctor import CHECKS
+from ai_stack.engines.memory import MemoryEngine
 from ai_stack.settings import Settings
 from ai_stack.supervisor import PartStatus, StackStatus
 from clients import gateway
@@ -201,6 +205,24 @@ def test_an_embedder_that_fails_is_seen(stack: Stack) -> None:
         assert said(parts.embedding, stack) == ""
         played.broken.add("/v1/embeddings")
         assert "ai-stack restart embedder" in said(parts.embedding, stack)
+
+
+async def test_engines_that_are_no_help_are_named(tmp_path: Path) -> None:
+    none = engines.RawServer([[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]])
+    memory = MemoryEngine()
+    well = engines.StandIn(dialect="openai", engine=memory)
+    async with none.serving() as odd, well.serving() as good:
+        urls = f"http://127.0.0.1:{free_port()}/v1 http://:KEY@127.0.0.1:{odd}/v1"
+        stack = planted(tmp_path, engines=f"llama-cpp: {urls} {well.url.format(good)}")
+        told = await asyncio.to_thread(said, servers.engines, stack)
+    assert told.count("The engine at") == 2
+    assert "does not answer" in told
+    assert "no list of models" in told
+    assert "KEY" not in told
+    memory.served = []
+    async with well.serving() as good:
+        stack = planted(tmp_path, engines=well.url.format(good))
+        assert "serves no model" in await asyncio.to_thread(said, servers.engines, stack)
 
 
 def test_broken_settings_do_not_keep_it_from_looking(

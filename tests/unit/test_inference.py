@@ -10,7 +10,7 @@ import pytest
 
 from ai_stack.caches.memory import MemoryCache
 from ai_stack.embedders.memory import MemoryEmbedder
-from ai_stack.engines.memory import MemoryEngine, Turn
+from ai_stack.engines.memory import MemoryEngine, Turn, counted
 from ai_stack.errors import (
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -29,6 +29,7 @@ from ai_stack.models.inference import (
     InferenceRecord,
     Options,
     ServedModel,
+    Tokens,
 )
 from ai_stack.models.principals import Principal
 from ai_stack.rest.openai.directives import options_of
@@ -649,6 +650,28 @@ async def test_what_an_engine_cannot_take_is_refused(fields: dict[str, Any]) -> 
         await rig.ask({**HELLO, **fields})
     with pytest.raises(InvalidRequest):
         await rig.inference.tokens(None, {**HELLO, **fields})
+
+
+async def test_tokens_are_told_by_whichever_engine_answers() -> None:
+    first, second = engine(), engine()
+    rig = Rig(first, second)
+    await rig.inference.fleet.look()
+    first.failure = EngineUnavailable()
+    assert await rig.inference.tokens(None, "one two") == ("memory", counted("one two"))
+    second.failure = first.failure
+    with pytest.raises(EngineUnavailable):
+        await rig.inference.tokens(None, "one two")
+
+
+async def test_tokens_are_told_within_the_time() -> None:
+    class Silent(MemoryEngine):
+        async def tokens(self, *asked: object) -> Tokens:
+            await asyncio.sleep(60)
+            raise AssertionError("its time was over")
+
+    rig = Rig(Silent(), timeout_s=0.05)
+    with pytest.raises(DeadlineExceeded):
+        await rig.inference.tokens(None, "one two")
 
 
 async def test_odd_choices_among_tools_are_none() -> None:

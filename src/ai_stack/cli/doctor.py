@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     parts.embedding,
     servers.postgres,
     servers.redis,
+    servers.engines,
     models.served,
     models.unfinished,
     models.fit,

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis: whether they are set so that nothing is lost and nothing gets stuck."""
+"""PostgreSQL, Redis and engines: whether they answer, and are set so that nothing is lost."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from ai_stack.caches.pipeline import Address, Down, Pipeline
 from ai_stack.cli.diagnosis import Finding, Stack
 from ai_stack.database.durability import unsafe_settings
-from ai_stack.errors import AIStackError
-from ai_stack.supervisor.parts import addresses
+from ai_stack.engines import open_engine
+from ai_stack.errors import AIStackError, EngineUnavailable
+from ai_stack.supervisor.parts import LLAMA_CPP, addresses
 
+ENGINE_S = 5.0
 SCHEMES = ("redis:", "rediss:", "unix:")
 
 
@@ -79,3 +81,35 @@ def postgres(stack: Stack) -> Iterator[Finding]:
             "A power cut can destroy the database, or lose what was acknowledged.",
             f"ALTER SYSTEM SET {name} = on; then SELECT pg_reload_conf()",
         )
+
+
+def engines(stack: Stack) -> Iterator[Finding]:
+    """The engines that AI_STACK_ENGINES names beside the supervised llama.cpp."""
+    urls = [url for url in stack.settings.engine_urls if url != LLAMA_CPP]
+    for name, trouble in asyncio.run(_troubled(urls)):
+        yield Finding(
+            "engines",
+            f"The engine at {name} {trouble}.",
+            "Models that it alone serves are not there.",
+            "start it, or correct AI_STACK_ENGINES, which names it; it is noticed by itself",
+        )
+
+
+async def _troubled(urls: list[str]) -> list[tuple[str, str]]:
+    found = await asyncio.gather(*map(_asked, urls))
+    return [(name, trouble) for name, trouble in found if trouble]
+
+
+async def _asked(url: str) -> tuple[str, str]:
+    """An engine's name, and what is wrong with it."""
+    engine = open_engine(url)
+    try:
+        async with asyncio.timeout(ENGINE_S):
+            models = await engine.models()
+    except (EngineUnavailable, TimeoutError):
+        return engine.name, "does not answer"
+    except AIStackError:
+        return engine.name, "answers, but with no list of models; its kind or its key may be wrong"
+    finally:
+        await engine.aclose()
+    return engine.name, "" if models else "serves no model"

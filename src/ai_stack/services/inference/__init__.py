@@ -14,10 +14,19 @@ from typing import Any
 
 import orjson
 
-from ai_stack.errors import AIStackError, DeadlineExceeded, InvalidRequest
+from ai_stack.errors import (
+    AIStackError,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    TooBusy,
+    Unsupported,
+)
 from ai_stack.models.identifiers import uuid7_hex
 from ai_stack.models.inference import (
     PLAIN,
+    Body,
     Call,
     InferenceRecord,
     Operation,
@@ -150,8 +159,11 @@ class Inference:
             subject = checked("chat", chat)
             _encoded(subject)
         pool = await self.fleet.pool(model, "chat")
-        engine = pool.members[0].engine
-        return pool.model.id, await engine.tokens(pool.model.id, subject)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return pool.model.id, await _counted(pool, subject)
+        except TimeoutError as error:
+            raise DeadlineExceeded from error
 
     async def _asked(
         self,
@@ -281,6 +293,15 @@ class Inference:
             await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(AIStackError):
                 await self.journal.flush()
+
+
+async def _counted(pool: Pool, subject: str | Body) -> Tokens:
+    """The tokens by the first engine that tells them, those that failed lately asked last."""
+    *others, last = sorted(pool.members, key=lambda member: member.shunned_until)
+    for member in others:
+        with suppress(EngineUnavailable, EngineFailed, TooBusy, Unsupported):
+            return await member.engine.tokens(pool.model.id, subject)
+    return await last.engine.tokens(pool.model.id, subject)
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:
