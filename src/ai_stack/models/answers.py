@@ -93,3 +93,26 @@ def _grounds_json(grounds: Grounds) -> dict[str, object]:
     if grounds.degraded is not None:
         shown["degraded"] = grounds.degraded
     return shown
+
+
+def skill_run_json(run: Run) -> dict[str, object]:
+    """A run of a skill; `error` is there when it failed, `duration_ms` when it has ended.
+
+    A run that waits for its turn is told as running: who asked for it cannot tell them apart.
+    """
+    made = run.output or {}
+    shown: dict[str, object] = {
+        "run_id": run.id,
+        "status": "running" if run.status == "queued" else run.status,
+        "output": made.get("output"),
+        "artifacts": made.get("artifacts", []),
+    }
+    shown |= {name: made[name] for name in ("summary", "notes") if made.get(name)}
+    if run.error is not None:
+        shown["error"] = run.error
+    if run.finished_at is not None:
+        took = run.finished_at - run.created_at
+        shown["duration_ms"] = round(took.total_seconds() * 1000, 1)
+    elif run.progress is not None:
+        shown["progress"] = run.progress
+    return shown

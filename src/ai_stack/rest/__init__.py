@@ -14,13 +14,14 @@ from ai_stack.rest import (
     runs,
     search,
     sessions,
+    skills,
 )
 from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
     *(health, page, imports, documents, search, runs, index, embeddings),
-    *(generation, inference, sessions),
+    *(generation, inference, sessions, skills),
 )
 
 

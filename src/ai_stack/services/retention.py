@@ -5,10 +5,11 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ai_stack.database import Database, inferences, locks, runs
+from ai_stack.database import Database, artifacts, inferences, locks, runs
 from ai_stack.errors import AIStackError
 from ai_stack.services.inference.stored import StoredResponses
 
+GIVEN_FILES = timedelta(days=1)
 ANSWERS, ENDED_RUNS, UPLOADS = timedelta(days=2), timedelta(days=30), timedelta(hours=6)
 INFERENCES, RESPONSES = timedelta(days=90), timedelta(days=30)
 PAUSE_S, RETRY_S = 3600.0, 60.0
@@ -33,6 +34,7 @@ class Retention:
         for project in await runs.projects(self.database):
             async with self.database.transaction(project) as tx:
                 swept += await runs.delete_uploads(tx, UPLOADS)
+                swept += await artifacts.sweep(tx, GIVEN_FILES)
         return swept
 
     async def keep_sweeping(self) -> None:

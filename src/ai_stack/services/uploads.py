@@ -7,13 +7,13 @@ come there is no run, and what an interrupted upload left is removed.
 import asyncio
 import hashlib
 import unicodedata
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import orjson
 
-from ai_stack.database import Database, jobs, run_files
+from ai_stack.database import Database, artifacts, jobs, run_files
 from ai_stack.database import runs as rows
 from ai_stack.database.run_files import NewFile, Part
 from ai_stack.errors import InvalidRequest, TooLarge
@@ -79,13 +79,26 @@ class Uploads:
         the whole request. Raises TooLarge for the request or its only file, InvalidRequest for
         a request without files or with more than MAX_FILES.
         """
+        return await self._received(principal, events, Upload.begin_import)
+
+    async def keep(self, principal: Principal, events: AsyncIterator[UploadEvent]) -> Run:
+        """Store files for runs to come, as a run that has ended; raises as `receive` does."""
+        return await self._received(principal, events, Upload.accept)
+
+    async def _received(
+        self,
+        principal: Principal,
+        events: AsyncIterator[UploadEvent],
+        then: "Callable[[Upload], Awaitable[None]]",
+    ) -> Run:
         async with self.database.transaction(principal.project_id) as tx:
             id = await rows.insert(tx, rows.UPLOAD, {})
         upload = Upload(self.database, principal, id, self.max_file_bytes, self.max_total_bytes)
         try:
             async for event in events:
                 await upload.take(event)
-            await upload.finish()
+            upload.check()
+            await then(upload)
         except BaseException:
             await asyncio.shield(self._forget(principal, id))
             raise
@@ -147,12 +160,21 @@ class Upload:
         if gathered >= FLUSH_BYTES or len(self._files) >= FLUSH_FILES:
             await self._flush()
 
-    async def finish(self) -> None:
-        """All has come: make it a run."""
+    def check(self) -> None:
+        """All has come: InvalidRequest for no file, TooLarge for one alone that is too large."""
         if self._count == 0:
             raise InvalidRequest("There is no file in this request.")
         if self._count == 1 and self._failed is not None:
             raise TooLarge(self._failed)
+
+    async def accept(self) -> None:
+        """Make it a run that has ended, with the files."""
+        await self._flush()
+        async with self.database.transaction(self.principal.project_id) as tx:
+            await artifacts.accept(tx, self.run_id)
+
+    async def begin_import(self) -> None:
+        """Make it a run that imports the files."""
         input = _input(self.fields.get("prefix", b""), self.fields.get("metadata", b"{}"))
         await self._flush()
         async with self.database.transaction(self.principal.project_id) as tx:

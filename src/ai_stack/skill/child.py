@@ -30,7 +30,7 @@ class Line:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     _waiting: dict[int, "asyncio.Future[Any]"] = field(default_factory=dict)
 
     async def call(self, ability: str, parameters: Mapping[str, JSON]) -> Any:

@@ -84,9 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def parse_manifest(text: str, folder_name: str) -> Manifest:
     """The manifest that a text is, for a folder of this name; InvalidRequest."""
-    found = HEAD.match(text)
-    if found is None:
-        raise InvalidRequest(f"{FILE} does not begin with a head between two lines of `---`.")
+    found = _parts(text)
     head = _head(found[1])
     name = _name(head, folder_name)
     metadata = _metadata(head)
@@ -121,6 +119,18 @@ def permissions_of(metadata: Mapping[str, str]) -> Permissions:
         memory_bytes=int(_amount(metadata, "memory", "MiB", 1024)) << 20,
         time_s=_amount(metadata, "time", "s", 120),
     )
+
+
+def head_of(text: str) -> dict[str, Any]:
+    """All that the head of a SKILL.md says, as it stands there; InvalidRequest."""
+    return _head(_parts(text.replace("\r\n", "\n").removeprefix("\ufeff"))[1])
+
+
+def _parts(text: str) -> re.Match[str]:
+    found = HEAD.match(text)
+    if found is None:
+        raise InvalidRequest(f"{FILE} does not begin with a head between two lines of `---`.")
+    return found
 
 
 def _head(text: str) -> dict[str, Any]:

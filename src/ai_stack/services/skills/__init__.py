@@ -6,17 +6,20 @@ A run is done in the worker; here it is checked, started, and waited for.
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from uuid import UUID
+
+from jsonschema_rs import ValidationError
 
 from ai_stack.database import Database, artifacts
 from ai_stack.database.artifacts import StoredFile
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound, SkillFailed, Unsupported
 from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
-from ai_stack.models.skills import Listed
+from ai_stack.models.skills import Artifact, Listed
 from ai_stack.services.inference.schemas import compiled
 from ai_stack.services.runs import Runs
 from ai_stack.services.skills.catalog import Catalog, Entry
@@ -110,6 +113,12 @@ class Skills:
         time_s = self._found(name).manifest.permissions.time_s
         return await self.runs.wait(principal, run.id, time_s + SLACK_S)
 
+    async def artifacts(self, principal: Principal, run_id: UUID) -> list[Artifact]:
+        """The files of a run, in their order."""
+        async with self.database.transaction(principal.project_id) as tx:
+            files = await artifacts.of_run(tx, run_id)
+        return [Artifact(file.name, file.media_type, file.size_bytes) for file in files]
+
     async def artifact(self, principal: Principal, run_id: UUID, name: str) -> StoredFile:
         """A file that a run made; NotFound."""
         async with self.database.transaction(principal.project_id) as tx:
@@ -136,14 +145,24 @@ class Skills:
 def check(listed: Listed, parameters: Mapping[str, Any]) -> None:
     """InvalidRequest for parameters that a skill does not take, with each field's fault."""
     validator = compiled(dict(listed.parameters)).validator
-    fields: dict[str, str] = {}
-    for error in validator.iter_errors(dict(parameters)):
-        fields[".".join(map(str, error.instance_path)) or "parameters"] = error.message[:300]
-        if len(fields) == MOST_ERRORS:
-            break
+    errors = islice(validator.iter_errors(dict(parameters)), MOST_ERRORS)
+    fields = {place: why for error in errors for place, why in _faults(error)}
     if fields:
         told = "; ".join(f"{place}: {why}" for place, why in fields.items())
         raise InvalidRequest(f"{listed.name} cannot take this: {told}.", fields=fields)
+
+
+def _faults(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it): a field that is missing or unknown is named itself."""
+    place = [str(step) for step in error.instance_path]
+    missing = getattr(error.kind, "property", None)
+    unknown = getattr(error.kind, "unexpected", None) or ()
+    if isinstance(missing, str):
+        yield ".".join([*place, missing]), "is needed"
+    for name in unknown:
+        yield ".".join([*place, str(name)]), "is not known"
+    if not isinstance(missing, str) and not unknown:
+        yield ".".join(place) or "parameters", error.message[:300]
 
 
 def words(text: str) -> list[str]:

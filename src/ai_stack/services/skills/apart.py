@@ -21,10 +21,12 @@ import psutil
 
 from ai_stack.errors import AIStackError, SkillFailed
 from ai_stack.sandbox import Sandbox
+from ai_stack.services.skills.catalog import search_path
 from ai_stack.settings import plain_environment
 from ai_stack.skill.context import Calls, offline
 from ai_stack.skill.wire import LONGEST, Order, encoded, error_json, error_of
 
+BROKEN = "The skill's process ended without an answer; the events of its run tell what it printed."
 LOOK_S = 0.25
 LOG_LINES, LINE_BYTES = 200, 64 << 10
 BUSY_CALLS = 16
@@ -183,9 +185,9 @@ async def _message(reader: asyncio.StreamReader) -> dict[str, Any]:
         line = await reader.readline()
         message = json.loads(line) if line else None
     except (ValueError, OSError):
-        raise SkillFailed("The skill's process said what is no message.") from None
+        raise SkillFailed(BROKEN) from None
     if not isinstance(message, dict) or not ({"call", "result", "error"} & set(message)):
-        raise SkillFailed("The skill's process ended before it had an answer; its log tells more.")
+        raise SkillFailed(BROKEN)
     return message
 
 
@@ -193,6 +195,7 @@ def _environment(order: Order) -> dict[str, str]:
     """The few variables that any child may see, and those that the skill is given."""
     path = os.pathsep.join(place for place in sys.path if place)
     own = {
+        "PATH": search_path(),
         "PYTHONPATH": path,
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": order.scratch,

@@ -5,6 +5,7 @@ folders are looked at anew when one of them has changed.
 """
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from ai_stack.errors import NotFound
 from ai_stack.models.skills import Listed, SkillSource
 from ai_stack.sandbox import Sandbox
+from ai_stack.settings import plain_environment
 from ai_stack.skill.discovery import OURS, FoundSkill, discover_skills
 from ai_stack.skill.manifest import Manifest
 
@@ -121,8 +123,13 @@ def _packages(manifest: Manifest) -> Iterator[str]:
 def _programs(manifest: Manifest) -> Iterator[str]:
     for choice in manifest.permissions.programs:
         names = choice.split("|")
-        if not any(map(shutil.which, names)):
+        if not any(shutil.which(name, path=search_path()) for name in names):
             yield f"It needs the program {' or '.join(names)}, which is not on PATH; install it."
+
+
+def search_path() -> str:
+    """Where skills' programs are looked for: those that came with our packages first."""
+    return os.pathsep.join([f"{sys.prefix}/bin", plain_environment().get("PATH", os.defpath)])
 
 
 @lru_cache(512)
