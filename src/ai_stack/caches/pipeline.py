@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 TIMEOUT_S, LOOK_S, PAUSE_S = 0.25, 0.05, 0.5
+LINGER_S = 0.002  # what nobody waits for is sent with what somebody does, at the latest then
 MAX_WAITING = 20_000
 
 Part: TypeAlias = bytes | str | int
@@ -133,6 +134,7 @@ class _Link(asyncio.Protocol):
         self._parser = hiredis.Reader()
         self._waiting = deque[tuple[asyncio.Future[object] | None, float]]()
         self._unsent: list[bytes] = []
+        self._is_due = self._lingers = False
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
 
@@ -142,29 +144,39 @@ class _Link(asyncio.Protocol):
     def send(self, command: tuple[Part, ...]) -> "asyncio.Future[object]":
         answer: asyncio.Future[object] = self._loop.create_future()
         try:
-            self._write(command, answer)
+            self._put(command, answer)
         except Down as error:
             answer.set_exception(error)
+            return answer
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._flush)
         return answer
 
     def post(self, command: tuple[Part, ...]) -> None:
-        self._write(command, None)
+        self._put(command, None)
+        if not self._is_due and not self._lingers:
+            self._lingers = True
+            self._loop.call_later(LINGER_S, self._linger)
 
-    def _write(self, command: tuple[Part, ...], answer: "asyncio.Future[object] | None") -> None:
+    def _linger(self) -> None:
+        self._lingers = False
+        self._flush()
+
+    def _put(self, command: tuple[Part, ...], answer: "asyncio.Future[object] | None") -> None:
         if self.ended or self._transport is None or len(self._waiting) >= MAX_WAITING:
             raise Down
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]
         self._waiting.append((answer, self._loop.time()))
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
         self._unsent.append(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(LOOK_S, self._look)
 
     def _flush(self) -> None:
         """Send what this turn of the loop has brought, in one system call."""
+        self._is_due = False
         unsent, self._unsent = self._unsent, []
-        if not self.ended and self._transport is not None:
+        if unsent and not self.ended and self._transport is not None:
             self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _look(self) -> None:

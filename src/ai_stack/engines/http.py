@@ -5,7 +5,8 @@ No redirect is followed, no compression asked for, no proxy used. Deadlines are 
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -40,8 +41,7 @@ class Answer:
 
     @property
     def media_type(self) -> str:
-        told = self.headers.get(b"content-type", b"")
-        return told.partition(b";")[0].strip().lower().decode("latin-1")
+        return _media_type(self.headers.get(b"content-type", b"")[:256])
 
     def __aiter__(self) -> "Answer":
         return self
@@ -246,6 +246,11 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
+@lru_cache(64)
+def _media_type(told: bytes) -> str:
+    return told.partition(b";")[0].strip().lower().decode("latin-1")
+
+
 def _until_close(answer: Answer) -> bool:
     """Whether the end of the connection is what ends this answer."""
     headers = answer.headers
@@ -280,29 +285,26 @@ class Client:
         self._closed = False
         self._tls = tls
 
-    async def get(self, path: str) -> Answer:
-        return await self._answered(self._head("GET", path) + b"\r\n", b"")
+    def get(self, path: str) -> Coroutine[None, None, Answer]:
+        return self._answered(self._head("GET", path) + b"\r\n", b"")
 
-    async def post(self, path: str, body: bytes) -> Answer:
+    def post(self, path: str, body: bytes) -> Coroutine[None, None, Answer]:
         """The answer to a JSON body; `path` is one of few, since its head is kept."""
-        return await self._answered(b"%s%d\r\n\r\n" % (self._head("POST", path), len(body)), body)
+        return self._answered(b"%s%d\r\n\r\n" % (self._head("POST", path), len(body)), body)
 
-    async def _answered(self, head: bytes, body: bytes) -> Answer:
-        connection = self._reusable()
-        if connection is not None:
-            try:
-                return await self._exchanged(connection, head, body)
-            except EngineUnavailable:  # the server closed it meanwhile, and answered nothing
-                if self._closed:
-                    raise
-        return await self._exchanged(await self._connected(), head, body)
-
-    async def _exchanged(self, connection: Connection, head: bytes, body: bytes) -> Answer:
+    async def _answered(self, head: bytes, body: bytes, *, anew: bool = False) -> Answer:
+        kept = None if anew else self._reusable()
+        connection = kept or await self._connected()
         try:
             answer = await connection.request(head, body)
         except asyncio.CancelledError:
             connection.abort()
             raise
+        except EngineUnavailable:
+            if kept is None or self._closed:
+                raise
+            # The server closed it meanwhile, and answered nothing.
+            return await self._answered(head, body, anew=True)
         if answer.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             answer.abort()
             raise EngineFailed("The engine's answer is compressed, which was not asked for.")

@@ -1,6 +1,6 @@
 """Any server of OpenAI's API: `http(s)://host/v1`, its key as `https://:KEY@host/v1`."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from ai_stack.engines.http import Answer
 from ai_stack.engines.listing import entries, served
@@ -30,8 +30,8 @@ class OpenAIEngine:
     async def models(self) -> Sequence[ServedModel]:
         return [served(entry) for entry in entries(await self._wire.ask("/models"))]
 
-    async def send(self, call: Call) -> Answer:
-        return await self._wire.open(PATHS[call.operation], call.encoded)
+    def send(self, call: Call) -> Coroutine[None, None, Answer]:
+        return self._wire.open(PATHS[call.operation], call.encoded)
 
     async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
         raise Unsupported("The engine of this model does not tell its tokens.")

@@ -1,6 +1,6 @@
 """One vLLM server: `vllm://host:8000`, with TLS `vllm+https://host`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 
 from ai_stack.engines.http import Answer
@@ -33,8 +33,8 @@ class VLLMEngine:
         created = self._seen.setdefault(model.id, model.created)
         return replace(model, created=created, revision=root if isinstance(root, str) else "")
 
-    async def send(self, call: Call) -> Answer:
-        return await self._wire.open("/v1" + PATHS[call.operation], call.encoded)
+    def send(self, call: Call) -> Coroutine[None, None, Answer]:
+        return self._wire.open("/v1" + PATHS[call.operation], call.encoded)
 
     async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
         told = await self._wire.ask("/tokenize", {"model": model, **_question(subject)})
