@@ -6,7 +6,7 @@ answer; an engine is chosen and asked, and what it says is relayed to whoever st
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +39,15 @@ from ai_stack.services.inference import events
 from ai_stack.services.inference.answers import Answers, Kept
 from ai_stack.services.inference.fleet import Fleet, Pool
 from ai_stack.services.inference.journal import Journal
-from ai_stack.services.inference.reading import JSON, STREAM, Answer, Followed, Hosted
+from ai_stack.services.inference.reading import (
+    JSON,
+    STREAM,
+    Answer,
+    Expiries,
+    Expiry,
+    Followed,
+    Hosted,
+)
 from ai_stack.services.inference.relay import Relay
 from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.routing import Router
@@ -90,6 +98,10 @@ class Inference:
     timeout_s: float
     similar: SimilarAnswers | None = None
     _flights: dict[str, Relay] = field(default_factory=dict)
+    _expiries: Expiries = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._expiries = Expiries(self.timeout_s)
 
     def models(self) -> list[ServedModel]:
         """The models that are served at this moment."""
@@ -218,8 +230,7 @@ class Inference:
     def _followed(self, asked: "Asked") -> Followed | None:
         """A place at the answer that another equal request draws already."""
         relay = None if asked.key is None else self._flights.get(asked.key)
-        task = asyncio.current_task()
-        if relay is None or task is None or not relay.is_whole or relay.error is not None:
+        if relay is None or not relay.is_whole or relay.error is not None:
             return None
         if relay.ended and not asked.options.cache.reads:
             return None
@@ -235,8 +246,8 @@ class Inference:
             cached=True,
             follower=follower,
             departure=asked.options.departure,
-            expiry=asyncio.get_running_loop().call_later(timeout_s, follower.expire),
-            cancel=task.cancel,
+            expiry=self._expiry(timeout_s, follower.expire),
+            cancel=_current_task().cancel,
         )
 
     def _hosted(self, asked: "Asked") -> Hosted:
@@ -258,12 +269,17 @@ class Inference:
             media_type=asked.media_type,
             relay=relay,
             departure=options.departure,
-            expiry=asyncio.get_running_loop().call_later(timeout_s, relay.expire),
+            expiry=self._expiry(timeout_s, relay.expire),
             closed=partial(self._landed, relay, asked),
         )
 
     def _timeout_s(self, asked: "Asked") -> float:
         return min(asked.options.timeout_s or self.timeout_s, self.timeout_s)
+
+    def _expiry(self, timeout_s: float, call: Callable[[], object]) -> Expiry:
+        if timeout_s == self.timeout_s:
+            return self._expiries.add(call)
+        return asyncio.get_running_loop().call_later(timeout_s, call)
 
     async def _landed(self, relay: Relay, asked: "Asked") -> None:
         """An answer has been read: it is kept when it came whole, and shared no more."""
@@ -309,6 +325,12 @@ def _encoded(body: Mapping[str, object]) -> bytes:
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise InvalidRequest("The request nests too deep.") from error
+
+
+def _current_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _text(value: object) -> str | None:

@@ -116,8 +116,12 @@ def usage_of(answer: dict[str, Any]) -> Usage | None:
         return None
     details = told.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    counts = (told.get("prompt_tokens"), told.get("completion_tokens"), cached)
-    return Usage(*(n if type(n) is int and 0 <= n < 2**31 else 0 for n in counts))
+    prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
+    return Usage(_count(prompt), _count(completion), _count(cached))
+
+
+def _count(told: object) -> int:
+    return told if type(told) is int and 0 <= told < 2**31 else 0
 
 
 async def chunks(body: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ai_stack.models.departure import Departure
 from ai_stack.services.inference.relay import Follower, Relay
@@ -33,13 +34,61 @@ class Answer:
         """Nobody reads it any more."""
 
 
+class Expiry(Protocol):
+    """What is to be done when a time is over, unless it is cancelled before."""
+
+    def cancel(self) -> None: ...
+
+
+class Expiries:
+    """Expiries after one and the same time, which share a timer of the loop.
+
+    They are due in the order in which they came. A timer for each costs more than all else that
+    is noted of a request.
+    """
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        self._waiting: dict[Due, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: Callable[[], object]) -> "Due":
+        """Have something done when the time is over."""
+        loop, due = asyncio.get_running_loop(), Due(call, self._waiting)
+        self._waiting[due] = loop.time() + self.after_s
+        if self._timer is None:
+            self._timer = loop.call_later(self.after_s, self._look)
+        return due
+
+    def _look(self) -> None:
+        loop, self._timer = asyncio.get_running_loop(), None
+        while self._waiting:
+            due, at = next(iter(self._waiting.items()))
+            if at > loop.time():
+                self._timer = loop.call_at(at, self._look)
+                return
+            due.cancel()
+            due.call()
+
+
+@dataclass(slots=True, eq=False)
+class Due:
+    """One of them."""
+
+    call: Callable[[], object]
+    waiting: "dict[Due, float]"
+
+    def cancel(self) -> None:
+        self.waiting.pop(self, None)
+
+
 @dataclass(slots=True, kw_only=True)
 class Hosted(Answer):
     """An answer that this reader draws from the engine, for itself and for those that follow."""
 
     relay: Relay
     departure: Departure | None
-    expiry: asyncio.TimerHandle
+    expiry: Expiry
     closed: Callable[[], Awaitable[None]]
 
     async def begin(self) -> None:
@@ -84,7 +133,7 @@ class Followed(Answer):
 
     follower: Follower
     departure: Departure | None
-    expiry: asyncio.TimerHandle
+    expiry: Expiry
     cancel: Callable[[], object]
 
     async def begin(self) -> None:

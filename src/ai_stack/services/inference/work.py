@@ -118,7 +118,8 @@ class Work:
         return "broken" if self._begun else "failed"
 
     def _since_ms(self) -> float:
-        return round((time.perf_counter() - self._began_s) * 1000, 3)
+        """To the microsecond; `round` takes ten times as long."""
+        return int((time.perf_counter() - self._began_s) * 1e6) / 1e3
 
     async def _first(self) -> bytes | None:
         """The beginning of the answer, by the first engine that gives one."""
@@ -226,4 +227,10 @@ def _read(body: bytes) -> dict[str, Any]:
 def _has_choices(answer: dict[str, Any]) -> bool:
     """Whether its choices are what they should be, where it has any."""
     choices = answer.get("choices", [])
-    return isinstance(choices, list) and all(isinstance(c, dict) for c in choices)
+    if not isinstance(choices, list):
+        return False
+    return all(map(_is_object, choices))
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
