@@ -17,7 +17,7 @@ from ai_stack.models.identifiers import new_hex
 from ai_stack.rest.problems import problem
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-STREAMED = (("POST", "/documents/import"),)
+STREAMED = (("POST", "/documents/import"), ("POST", "/skills/files"))
 REQUEST_ID = b"x-request-id"
 SMALL = 64 << 10
 TOGETHER = 8  # bodies of the largest size that are held at the same time
