@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -22,11 +22,13 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from ai_stack import __version__
+from ai_stack.mcp import Face, Mount, create_face
 from ai_stack.models.departure import Departure
 from ai_stack.rest import create_router, problems, search
 from ai_stack.rest.front import Front
 from ai_stack.rest.gate import Gate, Identified
 from ai_stack.rest.openai.routes import HOT
+from ai_stack.rest.requests import caller_of
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
@@ -285,21 +287,28 @@ def _nothing() -> None:
     """What an exchange that is over does when it is answered."""
 
 
-def create_app(settings: Settings, stack: Stack | None = None) -> ASGIApp:
+def create_app(settings: Settings, stack: Stack | None = None, face: Face | None = None) -> ASGIApp:
     """The app over a stack; without one it opens its own when it is started."""
-    app = Front(Identified(create_api(stack or settings)), HOT)
+    face = face or create_face(caller_of)
+    api = Front(Identified(create_api(stack or settings, face)), HOT)
+    app = Mount(api, Identified(face))
     return Gate(app, hosts=[settings.host], max_bytes=settings.request_max_bytes)
 
 
-def create_api(source: Stack | Settings) -> FastAPI:
-    """What FastAPI serves and describes, over a stack or over the one that it opens."""
+def create_api(source: Stack | Settings, face: Face | None = None) -> FastAPI:
+    """What FastAPI serves and describes, over a stack or over the one that it opens.
+
+    A face beside it lives as long as it does.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        if isinstance(source, Stack):
-            yield {"stack": source}
-            return
-        async with open_stack(source) as opened:
+        async with AsyncExitStack() as exits:
+            opened = source
+            if not isinstance(opened, Stack):
+                opened = await exits.enter_async_context(open_stack(opened))
+            if face is not None:
+                await exits.enter_async_context(face.running())
             yield {"stack": opened}
 
     app = FastAPI(

@@ -78,6 +78,10 @@ class Search:
         took_ms = (time.perf_counter() - started) * 1000
         return SearchAnswer(results, round(took_ms, 2), cached, found.degraded)
 
+    async def generation(self, principal: Principal) -> str | None:
+        """What every change to the project's index renews; None while the cache is down."""
+        return await self.cache.generation(str(principal.project_id))
+
     async def question(self, text: str) -> str:
         """What of a text can be searched for: its end, where it is longer than a query may be."""
         text = text.replace("\x00", " ").strip()[-MAX_QUERY:]
@@ -190,7 +194,7 @@ class Search:
     async def _cache_key(self, request: SearchRequest, principal: Principal) -> str | None:
         if self.ttl_s == 0 or request.query is None:
             return None
-        generation = await self.cache.generation(str(principal.project_id))
+        generation = await self.generation(principal)
         if generation is None:
             return None
         model = await self.models.active()

@@ -1,0 +1,133 @@
+"""MCP's transport: streamable HTTP in both eras of the protocol, without sessions.
+
+It knows no tool. A request is answered with one JSON object; where the client asks for progress
+it is answered with a stream, by a second manager over the same server.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import orjson
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import INVALID_REQUEST
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ai_stack.errors import AIStackError, MethodNotAllowed, NotFound, Unavailable
+from ai_stack.mcp.failures import told
+from ai_stack.models.departure import Departure
+from ai_stack.models.principals import Principal
+
+PATH = "/mcp"
+FOLLOWED = b'"progressToken"'
+MAX_BODY = 8 << 20
+
+Resolver = Callable[[], Awaitable[Principal]]
+
+
+class Face:
+    """The ASGI app below `/mcp`; `caller` resolves who asks, as REST's does."""
+
+    def __init__(self, server: Server[Any], caller: Resolver, toolsets: Mapping[str, str]) -> None:
+        self.server, self.caller, self.toolsets = server, caller, toolsets
+        self.plain = self._manager(json_response=True)
+        self.followed = self._manager(json_response=False)
+
+    def _manager(self, *, json_response: bool) -> StreamableHTTPSessionManager:
+        return StreamableHTTPSessionManager(
+            self.server, stateless=True, json_response=json_response, max_request_body_size=MAX_BODY
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What requests of the older era need; once in the life of this object."""
+        async with self.plain.run(), self.followed.run():
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._admit(scope)
+        except AIStackError as error:
+            await refusal(error)(scope, receive, send)
+            return
+        body = await read(receive)
+        if body is None:
+            return
+        manager = self.followed if FOLLOWED in body else self.plain
+        await attended(manager.asgi_app, scope, again(body, receive), send)
+
+    async def _admit(self, scope: Scope) -> None:
+        """The toolset and the principal, for what answers the request."""
+        state, toolset = scope["state"], scope["path"].removeprefix(PATH).strip("/")
+        if toolset not in self.toolsets:
+            known = ", ".join(f"{PATH}/{name}" for name in self.toolsets if name)
+            raise NotFound(f"There is no such toolset; {PATH} has all, and there are {known}.")
+        self.check_method(scope["method"])
+        state["toolset"], state["principal"] = toolset, await self.caller()
+
+    def check_method(self, method: str) -> None:
+        """Without sessions there is nothing to GET and nothing to DELETE."""
+        if method != "POST":
+            raise MethodNotAllowed("MCP is spoken by POST here; there are no sessions.")
+
+
+class Mount:
+    """Wraps the app; what lies at or below `/mcp` is the face's."""
+
+    def __init__(self, app: ASGIApp, face: ASGIApp) -> None:
+        self.app, self.face = app, face
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PATH}/")
+        await (self.face if ours else self.app)(scope, receive, send)
+
+
+async def attended(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request until its client leaves, which cancels what is done for it."""
+    departure: Departure | None = scope["state"].get("departure")
+    if departure is None:
+        await app(scope, receive, send)
+        return
+    with anyio.CancelScope() as work:
+        departure.add(work.cancel)
+        try:
+            await app(scope, receive, send)
+        finally:
+            departure.remove(work.cancel)
+
+
+async def read(receive: Receive) -> bytes | None:
+    """The whole body, which the gate bounds; None for a client that left."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body in one piece, then what comes after it."""
+    message: Message | None = {"type": "http.request", "body": body, "more_body": False}
+
+    async def replayed() -> Message:
+        nonlocal message
+        given, message = message, None
+        return given or await receive()
+
+    return replayed
+
+
+def refusal(error: AIStackError) -> Response:
+    """A failure before MCP: HTTP's status, and a body that its clients can read."""
+    fault = {"code": INVALID_REQUEST, "message": told(error)}
+    headers = {"Allow": "POST"} if isinstance(error, MethodNotAllowed) else {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = "1"
+    body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})
+    return Response(body, error.status, headers, "application/json")
