@@ -14,7 +14,8 @@ import orjson
 from openai import AsyncOpenAI
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
+from openai.types.responses.input_token_count_response import InputTokenCountResponse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from reliability.engines import Gateway
@@ -89,6 +90,25 @@ class _Models(BaseModel):
     data: list[Model]
 
 
+class _Ranked(BaseModel):
+    index: int
+    relevance_score: float
+    document: dict[str, str]
+
+
+class _Ranking(BaseModel):
+    model: str
+    results: list[_Ranked]
+
+
+KINDS: dict[str, type[BaseModel]] = {
+    "/chat/completions": ChatCompletion,
+    "/completions": Completion,
+    "/rerank": _Ranking,
+    "/responses/input_tokens": InputTokenCountResponse,
+}
+
+
 def _check_whole(path: str, body: bytes) -> None:
     if path == "/models":
         assert orjson.loads(body)["data"][0]["context_length"]
@@ -100,14 +120,10 @@ def _check_whole(path: str, body: bytes) -> None:
         for item in told["data"]:  # the client's model knows no base64
             item["embedding"] = numbers(item["embedding"])
         CreateEmbeddingResponse.model_validate_json(orjson.dumps(told), strict=True)
-    elif path.startswith("/responses"):
-        Response.model_validate_json(body, strict=True)
+    elif path.endswith("/input_items"):
+        ResponseItemList.model_validate_json(body, strict=True)
     else:
-        kinds: dict[str, type[BaseModel]] = {
-            "/chat/completions": ChatCompletion,
-            "/completions": Completion,
-        }
-        kinds[path].model_validate_json(body, strict=True)
+        KINDS.get(path, Response).model_validate_json(body, strict=True)
 
 
 def numbers(embedding: str | list[float]) -> list[float]:

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from reliability.engines import Gateway, before
-from reliability.llamas import CALLER, CONTEXT, SAID, SPEAKER, TINY, listens, llamas
+from reliability.llamas import CALLER, CONTEXT, RANKER, SAID, SPEAKER, TINY, listens, llamas
 from reliability.openai_client import client_of, numbers
 from reliability.verdicts import Measured, Row, Trial
 
@@ -201,6 +201,16 @@ async def structured_output(client: AsyncOpenAI) -> None:
     assert told["city"] in ("Paris", "Rome")
 
 
+@case
+async def streamed_structured_output(client: AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model=TINY, messages=HELLO, response_format=VERDICT, max_tokens=200, seed=4, stream=True
+    )
+    chunks = [chunk async for chunk in stream]
+    told = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert orjson.loads(told)["city"] in ("Paris", "Rome")
+
+
 class Verdict(BaseModel):
     sure: bool
     sound: bool
@@ -236,8 +246,27 @@ async def streamed_logprobs(client: AsyncOpenAI) -> None:
 
 @case
 async def several_choices(client: AsyncOpenAI) -> None:
-    answer = await client.chat.completions.create(model=SPEAKER, messages=HELLO, n=2, max_tokens=8)
+    forever: Any = {"ignore_eos": True}
+    answer = await client.chat.completions.create(
+        model=TINY, messages=HELLO, n=2, max_tokens=8, extra_body=forever
+    )
     assert sorted(choice.index for choice in answer.choices) == [0, 1]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 16
+
+
+@case
+async def several_choices_streamed(client: AsyncOpenAI) -> None:
+    usage: Any = {"include_usage": True}
+    told: Any = {"model": SPEAKER, "messages": HELLO, "n": 2, "max_tokens": 40}
+    async with client.chat.completions.stream(**told, stream_options=usage) as stream:
+        answer = await stream.get_final_completion()
+    assert [(c.index, c.message.role) for c in answer.choices] == [(n, "assistant") for n in (0, 1)]
+    assert {choice.message.content for choice in answer.choices} == {SAID}
+    one = await client.chat.completions.create(model=SPEAKER, messages=HELLO, max_tokens=40)
+    assert answer.usage is not None
+    assert one.usage is not None
+    assert answer.usage.completion_tokens == 2 * one.usage.completion_tokens
 
 
 @case
@@ -310,6 +339,36 @@ async def completions(client: AsyncOpenAI) -> None:
 
 
 @case
+async def completions_of_tokens(client: AsyncOpenAI) -> None:
+    for prompt in ([5, 6], [[5, 6], [7]]):
+        answer = await client.completions.create(model=TINY, prompt=prompt, max_tokens=2)
+        assert len(answer.choices) == (1 if prompt == [5, 6] else 2)
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens == (2 if prompt == [5, 6] else 3)
+
+
+@case
+async def logprobs_of_completions(client: AsyncOpenAI) -> None:
+    told: Any = {"model": SPEAKER, "prompt": "Once", "max_tokens": 3, "logprobs": 2}
+    answer = await client.completions.create(**told, temperature=0)
+    stream = await client.completions.create(**told, temperature=0, stream=True)
+    pieces = [chunk.choices[0] async for chunk in stream if chunk.choices]
+    for choice in (*answer.choices, *(piece for piece in pieces if piece.logprobs)):
+        assert choice.logprobs is not None
+        assert "".join(choice.logprobs.tokens or ()) == choice.text
+        assert choice.logprobs.token_logprobs
+        assert choice.logprobs.text_offset is not None
+
+
+@case
+async def what_is_not_offered(client: AsyncOpenAI) -> None:
+    create: Any = client.completions.create
+    for fields in ({"echo": True}, {"best_of": 3}):
+        refused = create(model=TINY, prompt="Once", max_tokens=2, **fields)
+        assert (await _refused(refused, openai.BadRequestError)).param in fields
+
+
+@case
 async def streamed_completions(client: AsyncOpenAI) -> None:
     stream = await client.completions.create(
         model=TINY, prompt="Once", max_tokens=6, stream=True, stream_options={"include_usage": True}
@@ -343,6 +402,18 @@ async def responses(client: AsyncOpenAI) -> None:
     assert second.usage.input_tokens > first.usage.input_tokens
     await client.responses.delete(first.id)
     await _refused(client.responses.retrieve(first.id), openai.NotFoundError)
+
+
+@case
+async def input_of_responses(client: AsyncOpenAI) -> None:
+    response = await client.responses.create(model=SPEAKER, input="Where?", temperature=0)
+    items = (await client.responses.input_items.list(response.id)).data
+    assert [item.type for item in items] == ["message"]
+    counted = await client.responses.input_tokens.count(model=SPEAKER, input="Where?")
+    assert response.usage is not None
+    assert counted.input_tokens == response.usage.input_tokens
+    again: Any = client.responses.retrieve(response.id, stream=True)
+    await _refused(again, openai.BadRequestError)
 
 
 @case
@@ -380,6 +451,26 @@ async def responses_with_tools(client: AsyncOpenAI) -> None:
     assert after.output_text == SAID
     events = [e async for e in await client.responses.create(**told, stream=True)]
     assert any(e.type == "response.function_call_arguments.done" for e in events)
+
+
+@case
+async def choice_among_tools(client: AsyncOpenAI) -> None:
+    create: Any = client.chat.completions.create
+    told: Any = {"model": CALLER, "messages": HELLO, "tools": [WEATHER], "temperature": 0}
+    named = [{"type": "function", "function": {"name": "get_weather"}}]
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": named}}
+    answer = await create(**told, tool_choice=allowed)
+    _check_call(answer.choices[0].message.tool_calls[0])
+    other = {"type": "function", "function": {"name": "get_tides"}}
+    await _refused(create(**told, tool_choice=other), openai.BadRequestError)
+
+
+@case
+async def ranking(client: AsyncOpenAI) -> None:
+    body: Any = {"model": RANKER, "query": "a", "documents": ["x", "y"], "return_documents": True}
+    told: Any = await client.post("/rerank", body=body, cast_to=object)
+    texts = {result["index"]: result["document"]["text"] for result in told["results"]}
+    assert texts == {0: "x", 1: "y"}
 
 
 @case

@@ -12,9 +12,11 @@ import orjson
 
 from ai_stack.engines import Reply
 from ai_stack.engines.assembly import Json, events, read_chunk
+from ai_stack.engines.wire import strange
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.inference import Body, Operation
 
+MOST = 1 << 16  # 2048 prompts with 16 answers each, and more
 COUNTS = ("prompt_tokens", "completion_tokens")
 UNOFFERED = "The engine of this model does not offer"
 
@@ -41,7 +43,7 @@ class Formed:
     answers: int = 1
     _usage: list[Json] = field(default_factory=list)
     _last: Json = field(default_factory=dict)
-    _begun: set[int] = field(default_factory=set)
+    _begun: int = 0
     _offsets: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -53,7 +55,7 @@ class Formed:
             if event == b"[DONE]":
                 yield self._end()
             elif (chunk := read_chunk(event)) and self._kept(chunk):
-                yield b"data: " + orjson.dumps(chunk) + b"\n\n"
+                yield b"".join(map(_event, [*self._begin(chunk), chunk]))
 
     async def aclose(self) -> None:
         await self.reply.aclose()
@@ -68,14 +70,20 @@ class Formed:
             self._form(choice)
         return bool(chunk.get("choices"))
 
+    def _begin(self, chunk: Json) -> Iterator[Json]:
+        """A chat's choices begin in their order with their roles: OpenAI's client needs it."""
+        deltas = [choice for choice in chunk["choices"] if "delta" in choice]
+        while self._begun <= max((choice["index"] for choice in deltas), default=-1):
+            opened = {"index": self._begun, "delta": {"role": "assistant"}, "finish_reason": None}
+            yield {**chunk, "choices": [opened]}
+            self._begun += 1
+
     def _form(self, choice: Any) -> None:
         index = choice.get("index") if isinstance(choice, dict) else None
-        if not isinstance(index, int):
-            return
-        delta = choice.get("delta")
-        if isinstance(delta, dict) and index not in self._begun:
-            self._begun.add(index)
-            choice["delta"] = {"role": "assistant", **delta}
+        if not isinstance(index, int) or not 0 <= index < MOST:
+            raise strange()
+        if isinstance(choice.get("delta"), dict):
+            choice["delta"].pop("role", None)
         if "text" in choice:
             offset = self._offsets.get(index, 0)
             self._offsets[index] = offset + len(choice["text"] or "")
@@ -86,7 +94,7 @@ class Formed:
         if not self._usage:
             return b"data: [DONE]\n\n"
         told = {**self._last, "choices": [], "usage": self._summed()}
-        return b"data: " + orjson.dumps(told) + b"\n\ndata: [DONE]\n\n"
+        return _event(told) + b"data: [DONE]\n\n"
 
     def _summed(self) -> Json:
         """A prompt counts once, whatever the number of its answers."""
@@ -114,6 +122,10 @@ def formed(answer: Json) -> Json:
         if "text" in choice:
             choice["logprobs"] = completion_logprobs(choice.get("logprobs"))
     return answer
+
+
+def _event(chunk: Json) -> bytes:
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
 def _counts(told: list[Json], name: str) -> Iterator[int]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 
+from ai_stack.errors import InvalidRequest
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack
 
@@ -14,8 +15,10 @@ Request = Annotated[dict[str, Any], Body()]
 
 
 @router.get("/responses/{id}")
-async def get_response(stack: UseStack, caller: Caller, id: str) -> Response:
-    """A stored response."""
+async def get_response(stack: UseStack, caller: Caller, id: str, stream: bool = False) -> Response:
+    """A stored response, whole; `stream` is refused."""
+    if stream:
+        raise InvalidRequest("A stored response is not streamed again.", fields={"stream": "false"})
     return respond(await stack.responses.stored.get(caller, id))
 
 
