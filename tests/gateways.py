@@ -9,18 +9,23 @@ import httpx
 import uvicorn
 
 from ai_stack import worker as background
+from ai_stack.mcp import Mcp
 from ai_stack.server import Connection, create_app
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack
 
 
 @asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(settings: Settings, face: Mcp | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway that listens on a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            create_app(settings), http=Connection, log_level="warning", lifespan="on", ws="none"
+            create_app(settings, face=face),
+            http=Connection,
+            log_level="warning",
+            lifespan="on",
+            ws="none",
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve([listener]))

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from ai_stack import __version__
-from ai_stack.mcp import Face, Mount, create_face
+from ai_stack.mcp import Mcp, Mount
 from ai_stack.models.departure import Departure
 from ai_stack.rest import create_router, problems, search
 from ai_stack.rest.front import Front
@@ -173,7 +173,7 @@ class Exchange(RequestResponseCycle):
         self.transport.write(data)
 
     def _flush(self) -> None:
-        if self._held:
+        if self._held and not self.transport.is_closing():
             self._write(b"")
 
     def _complete(self) -> None:
@@ -287,15 +287,15 @@ def _nothing() -> None:
     """What an exchange that is over does when it is answered."""
 
 
-def create_app(settings: Settings, stack: Stack | None = None, face: Face | None = None) -> ASGIApp:
+def create_app(settings: Settings, stack: Stack | None = None, face: Mcp | None = None) -> ASGIApp:
     """The app over a stack; without one it opens its own when it is started."""
-    face = face or create_face(caller_of)
+    face = face or Mcp(caller_of)
     api = Front(Identified(create_api(stack or settings, face)), HOT)
     app = Mount(api, Identified(face))
     return Gate(app, hosts=[settings.host], max_bytes=settings.request_max_bytes)
 
 
-def create_api(source: Stack | Settings, face: Face | None = None) -> FastAPI:
+def create_api(source: Stack | Settings, face: Mcp | None = None) -> FastAPI:
     """What FastAPI serves and describes, over a stack or over the one that it opens.
 
     A face beside it lives as long as it does.

@@ -4,7 +4,7 @@ It knows no tool. A request is answered with one JSON object; where the client a
 it is answered with a stream, by a second manager over the same server.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,15 +17,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_stack.errors import AIStackError, MethodNotAllowed, NotFound, Unavailable
+from ai_stack.mcp import PATH, Resolver
 from ai_stack.mcp.failures import told
 from ai_stack.models.departure import Departure
-from ai_stack.models.principals import Principal
 
-PATH = "/mcp"
 FOLLOWED = b'"progressToken"'
 MAX_BODY = 8 << 20
-
-Resolver = Callable[[], Awaitable[Principal]]
 
 
 class Face:
@@ -67,22 +64,12 @@ class Face:
             raise NotFound(f"There is no such toolset; {PATH} has all, and there are {known}.")
         self.check_method(scope["method"])
         state["toolset"], state["principal"] = toolset, await self.caller()
+        scope["headers"] = [(name, value.strip()) for name, value in scope["headers"]]
 
     def check_method(self, method: str) -> None:
         """Without sessions there is nothing to GET and nothing to DELETE."""
         if method != "POST":
             raise MethodNotAllowed("MCP is spoken by POST here; there are no sessions.")
-
-
-class Mount:
-    """Wraps the app; what lies at or below `/mcp` is the face's."""
-
-    def __init__(self, app: ASGIApp, face: ASGIApp) -> None:
-        self.app, self.face = app, face
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PATH}/")
-        await (self.face if ours else self.app)(scope, receive, send)
 
 
 async def attended(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,4 @@
-"""The MCP face: a tool parses, calls one service method and formats; it decides nothing.
-
-https://modelcontextprotocol.io, on the official SDK, which serves the protocol's two eras (the
-handshake up to 2025-11-25, requests that stand for themselves from 2026-07-28) from one endpoint.
-"""
+"""The server that the SDK serves: which handler answers which method, and what is told of it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,12 +17,10 @@ from mcp_types import (
 from pydantic import BaseModel
 
 from ai_stack import __version__
-from ai_stack.mcp import manifests, prompts, resources, toolsets
-from ai_stack.mcp.face import Face, Mount, Resolver
+from ai_stack.mcp import Resolver, manifests, prompts, resources, toolsets
+from ai_stack.mcp.face import Face
 from ai_stack.mcp.subscriptions import Subscriptions
 from ai_stack.mcp.tools import Toolbox
-
-__all__ = ["Face", "Mount", "create_face"]
 
 INSTRUCTIONS = """\
 The documents, skills and local models of this user's own machine. Before you answer from memory
