@@ -42,7 +42,7 @@ async def logged(database: Database) -> None:
     await inferences.write(
         database,
         [
-            record(HOUR, cost=0.5),
+            record(HOUR, cost=0.5, detail={"tool_calls": {"repaired": 2, "failed": 1}}),
             record(HOUR + timedelta(minutes=59), total_ms=300.0, cached=True),
             record(HOUR + timedelta(hours=1), "b"),
             record(HOUR + day, "b", usage=None, outcome="failed"),
@@ -74,6 +74,8 @@ async def test_use_is_summed_by_hour_day_and_model(client: httpx.AsyncClient, lo
         "cost": 0.5,
         "mean_ms": 200.0,
         "max_ms": 300.0,
+        "repaired_calls": 2,
+        "failed_calls": 1,
     }
     days = (await report(client, group="day"))["items"]
     assert [(u["start"][:10], u["model"], u["requests"]) for u in days] == [

@@ -177,13 +177,13 @@ def test_documents_are_asked_for_by_their_flag_or_a_filter() -> None:
 
 def test_a_line_of_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     numbers = dict.fromkeys(("requests", "cached", "prompt_tokens", "completion_tokens"), 10**6)
-    sums = {**numbers, "mean_ms": 1.0, "max_ms": 2.0, "cost": 0.5}
+    sums = {**numbers, "mean_ms": 1.0, "max_ms": 2.0, "cost": 0.5, "repaired_calls": 7}
     item = {**sums, "start": "2026-03-01T00:00:00+00:00", "model": "a-model-" * 8}
     usage._show([item], sums, usage.LENGTHS[usage.Group.day])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[1].startswith("2026-03-01  a-model-")
-    assert lines[1].split()[1:] == [item["model"], *["1000000"] * 4, "1", "2", "0.5"]
+    assert lines[1].split()[1:] == [item["model"], *["1000000"] * 4, "1", "2", "0.5", "7"]
 
 
 def test_times_are_read() -> None:

@@ -60,6 +60,14 @@ def test_variants_of_the_kinds_are_repaired_or_fail_and_are_never_wrong(name: st
     assert len(failed) <= len(rows(name)) / 10, f"{len(failed)} of {len(rows(name))} not repaired"
 
 
+def test_arguments_that_are_escaped_once_too_often_are_read() -> None:
+    written = r"{\"city\": \"Pa\u0072is \\\"Nord\\\"\", \"days\": 3}"
+    repair = repaired(message(written), TOOLS)
+    assert arguments_of(repair) == [{"city": 'Paris "Nord"', "days": 3}]
+    assert "escaped-quotes" in repair.faults
+    assert repaired(message(r'{\"city\": "Paris\"}'), TOOLS).failed
+
+
 def test_every_fault_of_the_corpus_is_named() -> None:
     for row in rows("malformed_calls.jsonl"):
         assert repaired(row["message"], TOOLS).faults, row

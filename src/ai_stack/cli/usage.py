@@ -79,7 +79,7 @@ def _show(items: list[Answer], totals: Answer, length: int) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("from", "model"):
         table.add_column(name)
-    for name in ("requests", "cached", "prompt", "answer", "mean ms", "max ms", "cost"):
+    for name in ("requests", "cached", "prompt", "answer", "mean ms", "max ms", "cost", "repaired"):
         table.add_column(name, justify="right")
     for item in items:
         start = item.get("start", "")[:length].replace("T", " ")
@@ -91,4 +91,9 @@ def _show(items: list[Answer], totals: Answer, length: int) -> None:
 def _numbers(item: Answer) -> list[str]:
     counts = ("requests", "cached", "prompt_tokens", "completion_tokens")
     times = [f"{item[name]:.0f}" for name in ("mean_ms", "max_ms")]
-    return [*(str(item[name]) for name in counts), *times, f"{item['cost']:.4g}"]
+    return [
+        *(str(item[name]) for name in counts),
+        *times,
+        f"{item['cost']:.4g}",
+        str(item["repaired_calls"]),
+    ]

@@ -10,10 +10,19 @@ import orjson
 from ai_stack.database import Database
 from ai_stack.models.inference import InferenceRecord
 
+# Few requests have them, so they are no part of the hourly sums.
+CALLS = """
+SELECT date_bin('1 hour', ts, TIMESTAMPTZ '2000-01-01 00:00+00') AS hour, model,
+       sum((detail->'tool_calls'->>'repaired')::int) AS repaired,
+       sum((detail->'tool_calls'->>'failed')::int) AS failed
+FROM tenant.inference_log
+WHERE ts >= %(since)s AND ts < %(until)s + INTERVAL '1 hour' AND detail ? 'tool_calls'
+GROUP BY 1, 2"""
+
 
 @dataclass(frozen=True, slots=True)
 class HourOfUse:
-    """What one model did for a project in one hour; times in milliseconds."""
+    """What one model did for a project in one hour; times in milliseconds, calls of tools."""
 
     hour: datetime
     model: str
@@ -24,6 +33,8 @@ class HourOfUse:
     cost: float
     mean_ms: float
     max_ms: float
+    repaired_calls: int = 0
+    failed_calls: int = 0
 
 
 async def write(database: Database, records: Sequence[InferenceRecord]) -> None:
@@ -39,7 +50,8 @@ async def hours(
     sql = (
         "SELECT hour, model, requests, cached, coalesce(prompt_tokens, 0),"
         " coalesce(completion_tokens, 0), coalesce(cost, 0)::float, coalesce(mean_ms, 0),"
-        " coalesce(max_ms, 0) FROM tenant.inference_hourly"
+        " coalesce(max_ms, 0), coalesce(repaired, 0), coalesce(failed, 0)"
+        f" FROM tenant.inference_hourly LEFT JOIN ({CALLS}) calls USING (hour, model)"
         " WHERE hour >= %(since)s AND hour < %(until)s AND (%(model)s::text IS NULL"
         " OR model = %(model)s) ORDER BY hour DESC, model"
     )

@@ -12,7 +12,8 @@ Period = Literal["hour", "day", "model"]
 class Use:
     """One model's work in one period, the one that begins at `start`; times in milliseconds.
 
-    `cached` counts the requests that no engine worked on.
+    `cached` counts the requests that no engine worked on, `repaired_calls` the tool calls that
+    were malformed and mended, `failed_calls` those that were not to be mended.
     """
 
     requests: int = 0
@@ -22,6 +23,8 @@ class Use:
     cost: float = 0.0
     mean_ms: float = 0.0
     max_ms: float = 0.0
+    repaired_calls: int = 0
+    failed_calls: int = 0
     model: str | None = None
     start: datetime | None = None
 

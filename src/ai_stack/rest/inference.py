@@ -124,4 +124,6 @@ def _use_json(use: Use) -> dict[str, object]:
         "cost": use.cost,
         "mean_ms": use.mean_ms,
         "max_ms": use.max_ms,
+        "repaired_calls": use.repaired_calls,
+        "failed_calls": use.failed_calls,
     }

@@ -22,6 +22,7 @@ MOST_STEPS = 20_000
 
 _LEAKED_QUOTES = re.compile(r"<\|\"\|?>|<escape>")
 _END_TOKEN = re.compile(r"<\|\w{1,24}\|>|</s>|<｜[^｜]{1,32}｜>")
+_ESCAPED = re.compile(r"\{\s*\\\"")
 _BLANK = "\ufeff \t\r\n"
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
 _WORD = re.compile(r"[^\s,{}\[\]()\"'`:=][^,{}\[\]()\"'`\n]{0,400}")
@@ -70,7 +71,18 @@ def _undressed(text: str, faults: set[str]) -> str:
     if _LEAKED_QUOTES.search(text):
         faults.add("leaked-quote-token")
         text = _LEAKED_QUOTES.sub('"', text)
+    if _ESCAPED.match(text):
+        faults.add("escaped-quotes")
+        text = _unescaped_once(text)
     return text
+
+
+def _unescaped_once(text: str) -> str:
+    """A text that is the inside of a JSON string, as that string; any other as it is."""
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:
+        return text
 
 
 def _without_end_tokens(text: str) -> str:

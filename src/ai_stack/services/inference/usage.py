@@ -87,6 +87,8 @@ def _sum(hours: Iterable[HourOfUse]) -> Use:
         sum(row.cost for row in rows),
         round(total_ms / requests, 3) if requests else 0.0,
         max((row.max_ms for row in rows), default=0.0),
+        sum(row.repaired_calls for row in rows),
+        sum(row.failed_calls for row in rows),
     )
 
 
