@@ -1,6 +1,6 @@
 """Serves the paths that are asked most as plain ASGI, before the app and its routing."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -12,8 +12,8 @@ class Front:
         self.app = app
         self.paths = paths
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         hot = None
         if scope["type"] == "http" and scope["method"] == "POST":
             hot = self.paths.get(scope["path"])
-        await (hot or self.app)(scope, receive, send)
+        return (hot or self.app)(scope, receive, send)

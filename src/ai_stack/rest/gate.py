@@ -56,9 +56,9 @@ class Gate:
             self.held_bytes -= body.taken_bytes
 
     def _is_known(self, head: "Head") -> bool:
-        if len(head.hosts) != 1 or _name(head.hosts[0].decode("latin-1")) not in self.hosts:
+        if len(head.hosts) != 1 or _name(head.hosts[0]) not in self.hosts:
             return False
-        return all(_origin_name(o.decode("latin-1")) in self.hosts for o in head.origins)
+        return not head.origins or all(_origin_name(o) in self.hosts for o in head.origins)
 
 
 @dataclass(slots=True)
@@ -135,12 +135,13 @@ def identified(send: Send, request_id: str) -> Send:
 
 
 @lru_cache(256)
-def _name(host: str) -> str:
+def _name(told: bytes) -> str:
+    host = told.decode("latin-1")
     name, _, port = host.rpartition(":")
     return (name if name and port.isdecimal() and port.isascii() else host).lower()
 
 
-def _origin_name(origin: str) -> str:
+def _origin_name(origin: bytes) -> str:
     try:
         return _name(urlsplit(origin).netloc)
     except ValueError:

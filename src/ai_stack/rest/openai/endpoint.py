@@ -20,7 +20,7 @@ from ai_stack.rest.openai import errors
 from ai_stack.rest.openai.directives import options_of
 from ai_stack.rest.openai.reply import Fault, Reply
 from ai_stack.rest.requests import caller_of
-from ai_stack.rest.weight import check_weight
+from ai_stack.rest.weight import check_weight, is_small
 from ai_stack.services.inference.reading import STREAM, Answer
 from ai_stack.stack import Stack
 
@@ -105,15 +105,17 @@ def direct(operation: Operation) -> Endpoint:
 
 
 async def _request(scope: Scope, receive: Receive, departure: Departure | None) -> Request:
-    body = await _object(await _received(receive))
+    body = await _received(receive)
+    if not is_small(body):
+        await check_weight(body)
     options = options_of(scope["headers"], departure)
-    return Request(scope["state"]["stack"], body, await caller_of(), options)
+    return Request(scope["state"]["stack"], _object(body), await caller_of(), options)
 
 
 async def _received(receive: Receive) -> bytes:
     """The whole body; what the gate refuses of it comes as the stack's own errors."""
-    parts, more = [], True
-    while more:
+    parts: list[bytes] = []
+    while True:
         try:
             message = await receive()
         except HTTPException as error:
@@ -121,12 +123,11 @@ async def _received(receive: Receive) -> bytes:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _object(body: bytes) -> JsonObject:
-    await check_weight(body)
+def _object(body: bytes) -> JsonObject:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import orjson
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from ai_stack.errors import AIStackError
 from ai_stack.rest.openai import errors
@@ -98,17 +98,17 @@ class Reply:
 
     async def _begin(self, answer: Answer | None) -> None:
         self._begun = True
-        await self._start(200, [*EVENTS, _cache(answer)])
+        await self._send(self._head(200, [*EVENTS, _cache(answer)]))
 
     async def _whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         self._begun = True
-        length = (b"content-length", str(len(body)).encode())
-        await self._start(status, [*headers, length])
+        headers.append((b"content-length", b"%d" % len(body)))
+        await self._send(self._head(status, headers))
         await self._send({"type": "http.response.body", "body": body})
 
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> Message:
         headers.append((b"x-request-id", self.request_id.encode()))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def _cache(answer: Answer | None) -> tuple[bytes, bytes]:

@@ -63,8 +63,8 @@ class Asked:
     pool: Pool
     principal: Principal
     options: Options
-    key: str | None
     keeps_usage: bool
+    key: str | None = None
     question: Question | None = None
 
     @property
@@ -119,7 +119,11 @@ class Inference:
         Raises InvalidRequest, ModelNotFound or ContextTooLong for what cannot be answered, TooBusy
         and EngineUnavailable for what cannot be answered now, DeadlineExceeded, EngineFailed.
         """
-        asked = await self._asked(operation, body, principal, options)
+        passed = checked(operation, body)
+        name = _text(passed.get("model"))
+        pool = self.fleet.known(name, operation) or await self.fleet.pool(name, operation)
+        asked = Asked(_call(operation, passed, pool), pool, principal, options, _keeps_usage(body))
+        asked.key = self._key(asked)
         if asked.key is not None and options.cache.reads:
             kept = await self.answers.get(asked.key, options.cache)
             if kept is not None:
@@ -177,27 +181,9 @@ class Inference:
         except TimeoutError as error:
             raise DeadlineExceeded from error
 
-    async def _asked(
-        self,
-        operation: Operation,
-        body: Mapping[str, Any],
-        principal: Principal,
-        options: Options,
-    ) -> "Asked":
-        passed = checked(operation, body)
-        pool = await self.fleet.pool(_text(passed.get("model")), operation)
-        passed["model"] = pool.model.id
-        wanted = passed.pop("stream_options", None)
-        if passed.get("stream"):
-            passed["stream_options"] = {"include_usage": True}
-        else:
-            passed.pop("stream", None)
-        call = Call(operation, passed, _encoded(passed))
-        keeps_usage = isinstance(wanted, dict) and wanted.get("include_usage") is True
-        asked = Asked(call, pool, principal, options, None, keeps_usage)
-        project, revision = principal.project_id, pool.revision
-        asked.key = self.answers.key(call, project, revision, options.cache, asked.form)
-        return asked
+    def _key(self, asked: "Asked") -> str | None:
+        project, revision = asked.principal.project_id, asked.pool.revision
+        return self.answers.key(asked.call, project, revision, asked.options.cache, asked.form)
 
     def _from_cache(self, asked: "Asked", kept: Kept) -> Answer:
         record = asked.record()
@@ -318,6 +304,23 @@ async def _counted(pool: Pool, subject: str | Body) -> Tokens:
         with suppress(EngineUnavailable, EngineFailed, TooBusy, Unsupported):
             return await member.engine.tokens(pool.model.id, subject)
     return await last.engine.tokens(pool.model.id, subject)
+
+
+def _call(operation: Operation, passed: dict[str, object], pool: Pool) -> Call:
+    """What goes to an engine: a stream always tells its usage, which the log wants."""
+    passed["model"] = pool.model.id
+    passed.pop("stream_options", None)
+    if passed.get("stream"):
+        passed["stream_options"] = {"include_usage": True}
+    else:
+        passed.pop("stream", None)
+    return Call(operation, passed, _encoded(passed))
+
+
+def _keeps_usage(body: Mapping[str, Any]) -> bool:
+    """Whether a client wants the usage in its stream."""
+    wanted = body.get("stream_options")
+    return isinstance(wanted, dict) and wanted.get("include_usage") is True
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:

@@ -150,13 +150,17 @@ class Fleet:
         found = ((m.engine.name, m.serves(model)) for m in self.members)
         return {name: served for name, served in found if served is not None}
 
+    def known(self, name: str | None, operation: Operation) -> Pool | None:
+        """What `pool` has told before; None where it has to look."""
+        return self._pools.get((name or "", operation))
+
     async def pool(self, name: str | None, operation: Operation) -> Pool:
         """The engines for a model, by its id or a name that means it; None is the default one.
 
         Raises ModelNotFound, InvalidRequest for a model that cannot do this, and
         EngineUnavailable while no engine has ever answered.
         """
-        found = self._pools.get((name or "", operation))
+        found = self.known(name, operation)
         if found is None:
             found = self._pool(name, operation) or await self._after_look(name, operation)
             if len(self._pools) >= KNOWN_NAMES:  # a client may call a model in endless ways

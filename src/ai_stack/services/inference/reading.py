@@ -123,7 +123,8 @@ class Hosted(Answer):
         self.expiry.cancel()
         if self.departure is not None:
             self.departure.remove(self.relay.leave)
-        await self.relay.aclose()
+        if not self.relay.over:
+            await self.relay.aclose()
         await self.closed()
 
 

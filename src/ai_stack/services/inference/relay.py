@@ -65,6 +65,11 @@ class Relay:
             self._wake()
             self._progress()
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and its work too."""
+        return self.ended and self.work.over
+
     def whole(self) -> bytes:
         """All that came; only while `is_whole`."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)

@@ -55,11 +55,23 @@ class Router:
 
         Raises TooBusy when too many wait already, EngineUnavailable when none is left to try.
         """
-        if not self.waiting or priority == "interactive":
-            member = self._choice(pool, blocks, tried)
-            if member is not None:
-                return self._given(member, blocks)
+        member = self.free(pool, blocks, priority, tried)
+        if member is not None:
+            return member
         return await self._turn(Waiter(pool, blocks, tried, _future()), priority)
+
+    def free(
+        self,
+        pool: Pool,
+        blocks: Sequence[bytes],
+        priority: Priority,
+        tried: frozenset[Member] = frozenset(),
+    ) -> Member | None:
+        """As `acquire`; None where one has to wait."""
+        if self.waiting and priority != "interactive":
+            return None
+        member = self._choice(pool, blocks, tried)
+        return None if member is None else self._given(member, blocks)
 
     def release(self, member: Member) -> None:
         """Give an engine back, to the first who waits for it."""
@@ -106,17 +118,21 @@ class Router:
         self, pool: Pool, blocks: Sequence[bytes], tried: frozenset[Member]
     ) -> Member | None:
         """The best engine with room, None when all are full; raises when none may be tried."""
-        now = time.monotonic()
-        left = [m for m in pool.members if m not in tried]
-        if not left:
-            raise EngineUnavailable
-        able = [m for m in left if m.shunned_until <= now] or left  # one that seems down, at last
+        able = pool.members if len(pool.members) == 1 and not tried else _able(pool, tried)
         if len(able) == 1:
             return able[0] if able[0].outstanding < able[0].capacity else None
         limit = OVERFLOW * sum(m.outstanding for m in able) / len(able) + SPARE
         free = [m for m in able if m.outstanding < m.capacity]
         preferred = [m for m in free if m.outstanding <= limit] or free
         return max(preferred, key=lambda m: _rank(m, blocks), default=None)
+
+
+def _able(pool: Pool, tried: frozenset[Member]) -> Sequence[Member]:
+    now = time.monotonic()
+    left = [m for m in pool.members if m not in tried]
+    if not left:
+        raise EngineUnavailable
+    return [m for m in left if m.shunned_until <= now] or left  # one that seems down, at last
 
 
 def _rank(member: Member, blocks: Sequence[bytes]) -> tuple[int, int, bytes]:

@@ -126,8 +126,9 @@ class Work:
         blocks = blocks_of(self.call.body) if len(self.pool.members) > 1 else NO_BLOCKS
         tried, failure = NOBODY, None
         while True:
+            wanted = (self.pool, blocks, self.priority, tried)
             try:
-                member = await self.router.acquire(self.pool, blocks, self.priority, tried)
+                member = self.router.free(*wanted) or await self.router.acquire(*wanted)
             except EngineUnavailable as error:
                 raise failure or error from error
             self._member = member
