@@ -1,0 +1,6 @@
+{ config, pkgs, ... }:
+
+{
+  networking.hostName = "shop"
+  services.openssh.enable = true;
+}
