@@ -190,7 +190,7 @@ def no_failover() -> None:
     from ai_stack.errors import EngineUnavailable
     from ai_stack.services.inference.routing import Router
 
-    original = Router.acquire
+    original = Router._choice
 
     async def acquire(
         self: Any, pool: Any, blocks: Any, priority: Any, tried: Any = frozenset()
@@ -199,7 +199,7 @@ def no_failover() -> None:
             raise EngineUnavailable
         return await original(self, pool, blocks, priority, tried)
 
-    replace(Router, "acquire", acquire)
+    replace(Router, "_choice", choice)
 
 
 @plant
