@@ -43,6 +43,7 @@ from ai_stack.services.inference.stored import StoredResponses
 from ai_stack.services.inference.usage import Usage
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
+from ai_stack.services.renewals import Renewals
 from ai_stack.services.retention import Retention
 from ai_stack.services.runs import Handler, Runs
 from ai_stack.services.search import Search
@@ -167,7 +168,7 @@ def _parsers(settings: Settings) -> ParserPool:
 
 def _assembled(settings: Settings, doors: _Doors) -> Stack:
     database, models = doors.database, doors.models
-    indexing = Indexing(database, models, doors.vectors, doors.cache)
+    indexing = Indexing(database, models, doors.vectors, Renewals(doors.cache))
     imports = Imports(
         database, doors.parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
     )

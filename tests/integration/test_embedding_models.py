@@ -20,6 +20,7 @@ from ai_stack.services.embedding_models import EmbeddingModels
 from ai_stack.services.fsck import Fsck
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.points import Points
+from ai_stack.services.renewals import Renewals
 from ai_stack.services.search import Search
 from ai_stack.vectors.memory import MemoryVectors
 
@@ -39,7 +40,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.models = Models(self.database, self._open)
-        self.indexing = Indexing(self.database, self.models, self.vectors, self.cache)
+        self.indexing = Indexing(self.database, self.models, self.vectors, Renewals(self.cache))
         self.documents = Documents(self.database, self.indexing)
         points = Points(self.database, self.vectors, self.indexing)
         self.fsck = Fsck(self.database, self.models, self.indexing, points)

@@ -19,6 +19,7 @@ from ai_stack.services.fsck import Fsck
 from ai_stack.services.index import Index
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.points import Points
+from ai_stack.services.renewals import Renewals
 from ai_stack.vectors import Point
 from ai_stack.vectors.memory import MemoryVectors
 
@@ -63,7 +64,7 @@ async def _open(_: str | None) -> MemoryEmbedder:
 @pytest.fixture
 async def house(database: Database, database_url: str) -> AsyncIterator[House]:
     vectors, cache, models = MemoryVectors(), MemoryCache(), Models(database, _open)
-    indexing = Indexing(database, models, vectors, cache)
+    indexing = Indexing(database, models, vectors, Renewals(cache))
     points = Points(database, vectors, indexing, bucket=5)
     fsck = Fsck(database, models, indexing, points)
     index = Index(database, models, vectors, indexing, fsck)

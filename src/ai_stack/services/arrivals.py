@@ -75,7 +75,7 @@ class Arrivals:
         try:
             async with indexing.kept(project_id, arrived.leases):
                 await indexing.vectors.upsert(arrived.model.model, arrived.points)
-                await indexing.cache.renew(str(project_id))
+                await indexing.renewals.renew(project_id)
                 if [m.id for m in await indexing.kept_models()] != [arrived.model.id]:
                     return False
                 async with indexing.database.transaction(project_id) as tx:

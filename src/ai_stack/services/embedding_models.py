@@ -182,4 +182,4 @@ class EmbeddingModels:
 
     async def _renew(self) -> None:
         for project_id in await consistency.projects(self.database):
-            await self.indexing.cache.renew(str(project_id))
+            await self.indexing.renewals.renew(project_id)

@@ -86,7 +86,7 @@ class Fsck:
             await self.check_points(model, report)
         if repair and report.found.total():
             for project_id in projects:
-                await self.indexing.cache.renew(str(project_id))
+                await self.indexing.renewals.renew(project_id)
         return report
 
     async def pages(self, project_id: UUID) -> AsyncIterator[Sequence[UUID]]:

@@ -41,5 +41,5 @@ class Index:
                     await progress(done, max(total, done), f"index of {model.model.name}")
             await self.fsck.check_points(model, report)
         for project_id in projects:
-            await self.indexing.cache.renew(str(project_id))
+            await self.indexing.renewals.renew(project_id)
         return {"documents": done, "models": len(models), "swept": report.found["orphan"]}

@@ -16,7 +16,6 @@ from uuid import UUID
 
 import numpy as np
 
-from ai_stack.caches import Cache
 from ai_stack.database import Database, changes, chunks
 from ai_stack.database.chunks import NewChunk, State
 from ai_stack.database.documents import Lease
@@ -25,6 +24,7 @@ from ai_stack.errors import AIStackError, StorageFull, TooBusy, Unavailable
 from ai_stack.models.documents import Metadata
 from ai_stack.services.chunking import Spans, chunk, headed
 from ai_stack.services.embedding import Array, Models, budget, halved, normalised
+from ai_stack.services.renewals import Renewals
 from ai_stack.vectors import Point, Vectors
 
 LEASE_S = 30.0
@@ -51,7 +51,7 @@ class Indexing:
     database: Database
     models: Models
     vectors: Vectors
-    cache: Cache
+    renewals: Renewals
 
     async def apply_due(self, batch: int = BATCH, longest: int | None = None) -> int:
         """Follow up to `batch` due changes of any project; how many there were.
@@ -150,7 +150,7 @@ class Indexing:
         for model in await self.kept_models():
             await self.embed_missing(project_id, model, [s.document_id for s in states])
             await self.publish(project_id, model, ids)
-        await self.cache.renew(str(project_id))
+        await self.renewals.renew(project_id)
         async with self.database.transaction(project_id) as tx:
             await changes.finish(tx, leases)
 
