@@ -9,13 +9,31 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-from ai_stack.errors import SkillFailed
+from ai_stack.errors import InvalidRequest, SkillFailed
 from ai_stack.models.documents import JSON
 from ai_stack.skill.arguments import ActionOf, Arguments, is_action, mark
 from ai_stack.skill.context import Context
+from ai_stack.skill.examples import Example, differences, read_examples
 from ai_stack.skill.files import File, Folder
+from ai_stack.skill.manifest import Manifest, parse_manifest, read_manifest
 
-__all__ = ["JSON", "Context", "File", "Folder", "Skill", "SkillFailed", "SkillResult", "action"]
+__all__ = [
+    "JSON",
+    "Context",
+    "Example",
+    "File",
+    "Folder",
+    "InvalidRequest",
+    "Manifest",
+    "Skill",
+    "SkillFailed",
+    "SkillResult",
+    "action",
+    "differences",
+    "parse_manifest",
+    "read_examples",
+    "read_manifest",
+]
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable["SkillResult"]])
 
