@@ -1,6 +1,6 @@
 """Faulty builds of the product: each plant replaces one piece of it, then runs it as usual.
 
-python tests/reliability/plants.py PLANT serve|worker|vectors|tenants ARGUMENTS…
+python tests/reliability/plants.py PLANT serve|worker|vectors|skill|tenants ARGUMENTS…
 """
 # ruff: noqa: PLC0415, BLE001 (each plant imports what it breaks, and only that)
 
@@ -192,12 +192,10 @@ def no_failover() -> None:
 
     original = Router._choice
 
-    async def acquire(
-        self: Any, pool: Any, blocks: Any, priority: Any, tried: Any = frozenset()
-    ) -> Any:
+    def choice(self: Any, pool: Any, blocks: Any, tried: Any) -> Any:
         if tried:
             raise EngineUnavailable
-        return await original(self, pool, blocks, priority, tried)
+        return original(self, pool, blocks, tried)
 
     replace(Router, "_choice", choice)
 
@@ -263,6 +261,14 @@ def patient_cache() -> None:
 
 
 @plant
+def open_wall() -> None:
+    """A skill's process gives nothing up before it runs the skill."""
+    from ai_stack.sandbox import kernel
+
+    replace(kernel, "enter", lambda confinement: True)
+
+
+@plant
 def none() -> None:
     """No defect: the same way of starting with the sound build."""
 
@@ -275,6 +281,10 @@ def main() -> None:
         from ai_stack.vectors import edge_child
 
         edge_child.main()
+    elif target == "skill":
+        from ai_stack.skill import child
+
+        child.main()
     elif target == "tenants":
         runpy.run_path(str(Path(__file__).with_name("tenants.py")), run_name="__main__")
     else:

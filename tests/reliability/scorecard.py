@@ -22,6 +22,7 @@ from reliability import (
     bodies,
     disk,
     engine,
+    escapes,
     inference,
     openai_matrix,
     rebuild,
@@ -32,13 +33,27 @@ from reliability import (
 from reliability.grounds import Ground, stack, with_faulty_gateway
 from reliability.verdicts import Log, NotRunHere, Row, Trial, Verdict, judge, not_run
 
-SUBJECTS = (writes, engine, inference, standstill, disk, openai_matrix, tenants, bodies, rebuild)
+SUBJECTS = (
+    *(
+        writes,
+        engine,
+        inference,
+        standstill,
+        disk,
+        openai_matrix,
+        tenants,
+        bodies,
+        escapes,
+        rebuild,
+    ),
+)
 OF_INFERENCE = (*inference.ROWS, *standstill.ROWS, *openai_matrix.ROWS)  # they start a gateway each
 ROWS: dict[int, Row] = {row.number: row for subject in SUBJECTS for row in subject.ROWS}
 BESIDE = (
     "unscoped-vectors",
     "sticky-project",
     "skipping-reindex",
+    "open-wall",
     *(plant for row in OF_INFERENCE for plant in row.plants),
 )  # plants that the row itself starts
 VARIABLES = {"AI_STACK_IMPORT_TIMEOUT_S": "5"}  # a bomb is given up after it

@@ -27,7 +27,7 @@ from ai_stack.skill.context import Calls, offline
 from ai_stack.skill.wire import LONGEST, Order, encoded, error_json, error_of
 
 BROKEN = "The skill's process ended without an answer; the events of its run tell what it printed."
-LOOK_S = 0.25
+LOOK_S, LAST_WORDS_S = 0.25, 1.0
 LOG_LINES, LINE_BYTES = 200, 64 << 10
 BUSY_CALLS = 16
 EMPTY_BYTES = 64 << 20  # what a process has before it does anything
@@ -55,9 +55,9 @@ class Apart:
             except TimeoutError:
                 raise SkillFailed(f"It was ended after {time_s:g} s, its time.") from None
             finally:
-                _end(process)
+                _end(process.pid)
                 await asyncio.shield(process.wait())
-                await asyncio.gather(reading, return_exceptions=True)
+                await _settled(reading)
 
     async def _start(self, order: Order, theirs: socket.socket) -> asyncio.subprocess.Process:
         number = theirs.fileno()
@@ -205,7 +205,18 @@ def _environment(order: Order) -> dict[str, str]:
     return {**plain_environment(), **own, **order.confinement.environment}
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill the process and the whole of its session's group."""
+def _end(pid: int) -> None:
+    """Kill the process, its group, and what it began in groups of their own."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
+
+
+async def _settled(reading: "asyncio.Task[None]") -> None:
+    """Let the log be read to its end; something that was left behind may keep it open."""
+    await asyncio.wait([reading], timeout=LAST_WORDS_S)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -207,7 +207,7 @@ async def kept(
     database: Database, principal: Principal, run_id: UUID, folder: Path
 ) -> list[Artifact]:
     """Store the files that a run left, links and folders aside; SkillFailed for too much."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = left_behind(folder)
     size_bytes = sum(path.stat().st_size for path in found)
     if len(found) > MOST_ARTIFACTS or size_bytes > ALL_BYTES:
         raise SkillFailed(
@@ -219,6 +219,11 @@ async def kept(
         async with database.transaction(principal.project_id) as tx:
             await artifacts.keep(tx, run_id, file, data)
     return [Artifact(file.name, file.media_type, file.size_bytes) for file in made]
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """The files that a run left in its folder; links lead elsewhere, and are not followed."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
 
 
 def _stored(number: int, path: Path, folder: Path) -> StoredFile:
