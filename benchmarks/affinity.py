@@ -57,8 +57,7 @@ class Turns(Router):
     ) -> Member:
         self.asked += 1
         chosen = pool.members[self.asked % len(pool.members)]
-        chosen.outstanding += 1
-        return chosen
+        return self._given(chosen, pool, ())
 
 
 @dataclass

@@ -36,7 +36,7 @@ from ai_stack.rest.openai.directives import options_of
 from ai_stack.services.embedding import Array
 from ai_stack.services.inference import Inference, fleet, journal, relay
 from ai_stack.services.inference.answers import Answers
-from ai_stack.services.inference.fleet import Fleet, Member
+from ai_stack.services.inference.fleet import Fleet, Member, Pool
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import Price
 from ai_stack.services.inference.routing import Router
@@ -243,6 +243,32 @@ async def test_what_finds_no_room_waits_and_interactive_requests_go_first() -> N
     await asyncio.gather(*tasks)
     assert ended == ["first", "person", "batch", "batch-two"]
     assert rig.inference.router.waiting == 0
+
+
+async def test_the_crowd_of_one_model_waits_and_keeps_nobody_from_another() -> None:
+    one = engine()
+    one.served = [ServedModel(name, 4096, 1) for name in ("a", "b", "c")]
+    one.script = [Turn(delay_s=0.05), Turn(), Turn(), Turn(), Turn()]
+    rig, ended = Rig(one), []
+
+    async def ask(name: str, model: str, options: Options) -> None:
+        await rig.ask({**HELLO, "model": model, "user": name}, options)
+        ended.append(name)
+
+    batch, tasks = Options(priority="batch"), []
+    for name, model, options in (
+        ("first", "a", batch),
+        ("crowd", "a", batch),
+        ("person", "a", Options()),
+        ("other", "b", batch),
+    ):
+        tasks.append(asyncio.create_task(ask(name, model, options)))
+        await asyncio.sleep(0.005)
+    assert (ended, rig.inference.router.waiting) == (["other"], 2)
+    await asyncio.gather(*tasks)
+    assert ended == ["other", "first", "person", "crowd"]
+    (member,) = rig.inference.fleet.members
+    assert (member.outstanding, member.working) == (0, {})
 
 
 async def test_one_who_leaves_the_queue_takes_no_engine_with_him() -> None:
@@ -560,9 +586,9 @@ async def test_one_who_leaves_as_an_engine_is_given_back_takes_none_with_him() -
     (member,), give_back = rig.inference.fleet.members, Router.release
 
     class Late(Router):
-        def release(self, member: Member) -> None:
+        def release(self, member: Member, pool: Pool) -> None:
             second.cancel()
-            give_back(self, member)
+            give_back(self, member, pool)
 
     rig.inference.router.__class__ = Late
     assert text(await first) == "one"

@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 class Member:
     """One engine: what it serves, how much of its work is ours, and whether it is trusted now.
 
-    `capacity` are the requests that it works on at once. After FAILURES in a row it is left alone
-    for a time that doubles, then one request tries it.
+    `slots` are the requests that it works on at once, by model: each has its own, so that one's
+    crowd keeps nobody from another. After FAILURES in a row it is left alone for a time that
+    doubles, then one request tries it.
     """
 
     engine: Engine
@@ -36,13 +37,29 @@ class Member:
     failures: int = 0
     failed_at: float = float("-inf")
     shunned_until: float = 0.0
-    capacity: int = CAPACITY
+    slots: dict[str, int] = field(default_factory=dict)
+    working: dict[str, int] = field(default_factory=dict)
     blocks: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
     def offer(self, models: Sequence[ServedModel]) -> None:
         """It serves these now, each with slots of its own."""
         self.models = models
-        self.capacity = sum(model.slots or CAPACITY for model in models) or CAPACITY
+        self.slots = {model.id: model.slots or CAPACITY for model in models}
+
+    def has_room(self, model: str) -> bool:
+        return self.working.get(model, 0) < self.slots.get(model, CAPACITY)
+
+    def take(self, model: str) -> None:
+        """One more request of this model is ours."""
+        self.outstanding += 1
+        self.working[model] = self.working.get(model, 0) + 1
+
+    def give_back(self, model: str) -> None:
+        """One less; a model without any is forgotten."""
+        self.outstanding -= 1
+        self.working[model] -= 1
+        if not self.working[model]:
+            del self.working[model]
 
     def serves(self, model: str) -> ServedModel | None:
         return next((m for m in self.models if m.id == model), None)

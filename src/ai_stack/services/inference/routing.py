@@ -68,16 +68,20 @@ class Router:
         tried: frozenset[Member] = frozenset(),
     ) -> Member | None:
         """As `acquire`; None where one has to wait."""
-        if self.waiting and priority != "interactive":
+        if self.waiting and priority != "interactive" and self._awaited(pool.model.id):
             return None
         member = self._choice(pool, blocks, tried)
-        return None if member is None else self._given(member, blocks)
+        return None if member is None else self._given(member, pool, blocks)
 
-    def release(self, member: Member) -> None:
+    def release(self, member: Member, pool: Pool) -> None:
         """Give an engine back, to the first who waits for it."""
-        member.outstanding -= 1
+        member.give_back(pool.model.id)
         if self.waiting:
             self._call()
+
+    def _awaited(self, model: str) -> bool:
+        """Whether somebody waits for this model already."""
+        return any(w.pool.model.id == model for queue in self._waiting.values() for w in queue)
 
     def _call(self) -> None:
         """Give what is free to the first who can use it."""
@@ -88,7 +92,7 @@ class Router:
                 chosen = self._choice(waiter.pool, waiter.blocks, waiter.tried)
                 if chosen is not None:
                     queue.remove(waiter)
-                    waiter.chosen.set_result(self._given(chosen, waiter.blocks))
+                    waiter.chosen.set_result(self._given(chosen, waiter.pool, waiter.blocks))
                     return
 
     async def _turn(self, waiter: Waiter, priority: Priority) -> Member:
@@ -103,13 +107,13 @@ class Router:
             if waiter in queue:
                 queue.remove(waiter)
             elif waiter.chosen.done() and not waiter.chosen.cancelled():
-                self.release(waiter.chosen.result())
+                self.release(waiter.chosen.result(), waiter.pool)
             raise
         finally:
             self.waiting -= 1
 
-    def _given(self, member: Member, blocks: Sequence[bytes]) -> Member:
-        member.outstanding += 1
+    def _given(self, member: Member, pool: Pool, blocks: Sequence[bytes]) -> Member:
+        member.take(pool.model.id)
         if blocks:
             member.remember(blocks)
         return member
@@ -120,9 +124,9 @@ class Router:
         """The best engine with room, None when all are full; raises when none may be tried."""
         able = pool.members if len(pool.members) == 1 and not tried else _able(pool, tried)
         if len(able) == 1:
-            return able[0] if able[0].outstanding < able[0].capacity else None
+            return able[0] if able[0].has_room(pool.model.id) else None
         limit = OVERFLOW * sum(m.outstanding for m in able) / len(able) + SPARE
-        free = [m for m in able if m.outstanding < m.capacity]
+        free = [m for m in able if m.has_room(pool.model.id)]
         preferred = [m for m in free if m.outstanding <= limit] or free
         return max(preferred, key=lambda m: _rank(m, blocks), default=None)
 

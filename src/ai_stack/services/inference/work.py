@@ -108,7 +108,7 @@ class Work:
         if reply is not None:
             await reply.aclose()
         if member is not None:
-            self.router.release(member)
+            self.router.release(member, self.pool)
 
     def _outcome(self, error: AIStackError) -> Outcome:
         if isinstance(error, DeadlineExceeded):
