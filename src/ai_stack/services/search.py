@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
@@ -153,21 +153,27 @@ class Search:
         )
 
     async def _reranked(self, request: SearchRequest, principal: Principal, found: Found) -> Found:
-        """The first hits in the order of the reranker; the rest are dropped."""
+        """The first hits in the order of the reranker, block by block; the rest are dropped.
+
+        A block never depends on the page that is asked for, so that pages do not overlap.
+        """
         if self.reranker is None:
             raise InvalidRequest("rerank needs AI_STACK_RERANK_URL to be set.")
         if request.query is None:
             raise InvalidRequest("rerank needs a query.")
-        first = found.hits[: max(RERANK_DEPTH, request.offset + request.limit)]
+        first = _blocks(found.hits, request.offset + request.limit)
         shown = await rows.show(self.database, principal.project_id, [h.chunk_id for h in first])
         texts = {s.chunk_id: s.text for s in shown}
-        kept = [h for h in first if h.chunk_id in texts]
+        asked = [texts[h.chunk_id] for h in first if h.chunk_id in texts]
         try:
-            scores = await self.reranker.rerank(request.query, [texts[h.chunk_id] for h in kept])
+            given = iter(await self.reranker.rerank(request.query, asked))
         except (Unavailable, TooBusy):
             return Found(found.hits, found.degraded or NO_RERANK)
-        order = sorted(range(len(kept)), key=lambda i: -scores[i])
-        best = [Hit(kept[i].chunk_id, kept[i].document_id, scores[i]) for i in order]
+        scored = [replace(h, score=next(given)) if h.chunk_id in texts else None for h in first]
+        best: list[Hit] = []
+        for begin in range(0, len(scored), RERANK_DEPTH):
+            block = [hit for hit in scored[begin : begin + RERANK_DEPTH] if hit is not None]
+            best += sorted(block, key=lambda hit: -hit.score)
         return Found(best, found.degraded)
 
     async def _results(
@@ -235,8 +241,19 @@ def _result(group: Sequence[Hit], shown: dict[UUID, Shown]) -> SearchResult | No
     return SearchResult(document, passages[0].score, passages)
 
 
+def _blocks(hits: Sequence[Hit], wanted: int) -> Sequence[Hit]:
+    """As many blocks of RERANK_DEPTH hits as have the wanted number of documents."""
+    for end in range(RERANK_DEPTH, len(hits), RERANK_DEPTH):
+        if len(fold(hits[:end])) >= wanted:
+            return hits[:end]
+    return hits
+
+
 def _depth(request: SearchRequest) -> int:
-    return min((request.offset + request.limit) * DEPTH + SPARE, DEEPEST)
+    depth = (request.offset + request.limit) * DEPTH + SPARE
+    if request.rerank:  # whole blocks, the same ones for every page
+        depth += -depth % RERANK_DEPTH
+    return min(depth, DEEPEST)
 
 
 def _check(request: SearchRequest) -> None:
