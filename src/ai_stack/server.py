@@ -12,7 +12,14 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 from starlette.types import ASGIApp
-from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseStartEvent
+from uvicorn._types import (
+    ASGI3Application,
+    ASGISendEvent,
+    ASGIVersions,
+    HTTPResponseStartEvent,
+    HTTPScope,
+)
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -33,6 +40,7 @@ from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
 HEAD_BYTES = 64 << 10
+ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 HEEDED = (b"content-length: ", b"transfer-encoding: ", b"connection: ")
 
 
@@ -207,8 +215,7 @@ class Connection(HttpToolsProtocol):
         self.departure.happen()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["state"]["departure"] = self.departure
+        self.url, self.expect_100_continue, self.headers = b"", False, []
 
     def data_received(self, data: bytes) -> None:
         self.head_bytes += len(data)
@@ -219,14 +226,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.head_bytes = 0
         version, before = self.parser.get_http_version(), self.cycle
-        path, raw_path, query = _target(self.url)
-        self.scope |= {
-            "method": self.parser.get_method().decode("ascii"),
-            "http_version": version,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-        }
+        self.scope = self._scope(version)
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
         self.cycle = cycle = Exchange(self, keep_alive=keep_alive)
         if before is None or before.response_complete:
@@ -235,16 +235,41 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
+    def _scope(self, version: str) -> HTTPScope:
+        path, raw_path, query = _target(self.url)
+        return {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": self.root_path,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            "state": {**self.app_state, "departure": self.departure},
+        }
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.tasks.add(self.loop.create_task(cycle.run_asgi(app)))
 
     def on_body(self, body: bytes) -> None:
-        self.head_bytes = 0
-        super().on_body(body)
+        self.head_bytes, cycle = 0, self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        self.head_bytes = 0
-        super().on_message_complete()
+        self.head_bytes, cycle = 0, self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         if self.pipeline or self.transport.is_closing():

@@ -29,15 +29,16 @@ class Answer:
     Whoever got it reads it to its end or closes it; closing before the end aborts the connection.
     """
 
+    status = 0
+    _size = 0
+    _ended = False
+    _error: EngineFailed | None = None
+    _waiter: "asyncio.Future[None] | None" = None
+
     def __init__(self, connection: "Connection") -> None:
-        self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self._connection = connection
         self._chunks: list[bytes] = []
-        self._size = 0
-        self._ended = False
-        self._error: EngineFailed | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def media_type(self) -> str:

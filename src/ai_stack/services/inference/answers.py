@@ -5,6 +5,7 @@ By default only what would come out the same again is kept. What may call a tool
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -42,8 +43,8 @@ class Answers:
         """Where the answer to a call is kept, None for one that is not; `form` is how it looks."""
         if not (policy.reads or policy.stores) or not self._may_keep(call, policy):
             return None
-        scope = "\0".join((call.operation, revision, *form)).encode()
-        return PREFIX + sha256(project_id.bytes + scope + b"\0" + call.encoded).hexdigest()
+        scope = _scope(project_id, call.operation, revision, *form)
+        return PREFIX + sha256(scope + call.encoded).hexdigest()
 
     def _may_keep(self, call: Call, policy: CachePolicy) -> bool:
         if self.ttl_s == 0 or "tools" in call.body:
@@ -68,6 +69,11 @@ class Answers:
         head = orjson.dumps({"at": time.time(), "engine": engine, "usage": used})
         ttl_s = self.ttl_s if policy.longest_s is None else min(self.ttl_s, policy.longest_s)
         await self.cache.set(key, head + b"\n" + body, max(ttl_s, 1))
+
+
+@lru_cache(256)
+def _scope(project_id: UUID, *named: str) -> bytes:
+    return project_id.bytes + "\0".join(named).encode() + b"\0"
 
 
 def is_deterministic(call: Call) -> bool:
