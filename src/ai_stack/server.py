@@ -81,6 +81,7 @@ class Exchange(RequestResponseCycle):
     chunked_encoding: bool | None = None
     expected_content_length = 0
     _held = b""
+    _tells_close = False
 
     def __init__(self, connection: "Connection", *, keep_alive: bool) -> None:
         self.scope = connection.scope
@@ -148,11 +149,11 @@ class Exchange(RequestResponseCycle):
         elif field == b"transfer-encoding: " and value == b"chunked":
             self.chunked_encoding, self.expected_content_length = True, 0
         elif field == b"connection: " and b"close" in map(bytes.strip, value.split(b",")):
-            self.keep_alive = False
+            self.keep_alive, self._tells_close = False, True
 
     def _framing(self, status: int) -> Iterator[bytes]:
         """The headers that say how the response ends, where the app has not."""
-        if not self.keep_alive:
+        if not self.keep_alive and not self._tells_close:
             yield b"connection: close\r\n"
         bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
         if self.chunked_encoding is None and not bodiless:
