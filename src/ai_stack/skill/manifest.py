@@ -8,7 +8,7 @@ ours, all strings, all optional:
     ai-stack-network: none, or host
     ai-stack-reads: folders of the machine that it may read, as in ~/.cursor /proc
     ai-stack-writes: folders that it may write
-    ai-stack-programs: programs that it starts, alternatives joined by |
+    ai-stack-programs: programs that it starts, alternatives joined by |, ? where none will do too
     ai-stack-secrets: environment variables that it is given
     ai-stack-memory: 1024 MiB
     ai-stack-time: 120 s
