@@ -1,0 +1,30 @@
+"""Where the system's Chromium is, and how it is started: without a network, without a profile."""
+
+import shutil
+from importlib.util import find_spec
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium() -> str | None:
+    """The program, where there is one."""
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
+def missing() -> str:
+    """What rendering lacks here, in one line; empty when nothing does."""
+    if find_spec("playwright") is None:
+        return "Nothing was rendered: the extra `browser` (Playwright) is not installed."
+    if chromium() is None:
+        return "Nothing was rendered: there is no Chromium on PATH."
+    return ""
