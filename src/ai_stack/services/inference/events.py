@@ -4,6 +4,7 @@ What is clean passes as the very bytes that came. Anything else raises EngineBro
 client sees half an event, text that is no JSON, or an end that was none.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from ai_stack.models.inference import Usage
 DONE = b"data: [DONE]\n\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_EVENT = 8 << 20
+CONTENT = b'"content":"'
+PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]*")  # ASCII that a JSON string holds as it is
 
 
 @dataclass(slots=True)
@@ -29,21 +32,32 @@ class Stream:
     _rest: bytes = b""
     _told_any: bool = False
     _began: bool = field(default=False)
+    _mould: "Mould | None" = None
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream goes on to the client now; whole events only."""
         data = self._whole(data)
         events = data.split(b"\n\n")
         events.pop()
-        if self._began and not self.finished and all(map(_is_plain, events)):
-            return data
         kept, changed = [], False
         for event in events:
+            if self._began and not self.finished and self._is_plain(event):
+                kept.append(event)
+                continue
             passed, _ = self._event(event)
             changed |= passed is not event
             if passed is not None:
                 kept.append(passed)
         return data if not changed else b"".join(e + b"\n\n" for e in kept)
+
+    def _is_plain(self, event: bytes) -> bool:
+        """Whether an event is an ordinary chunk, of which nothing is to be learnt."""
+        if self._mould is not None and self._mould.fits(event):
+            return True
+        if not _is_plain(event):
+            return False
+        self._mould = Mould.of(event)
+        return True
 
     def events(self, data: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
         """The same, event by event, each with its chunk; [DONE] has none."""
@@ -109,6 +123,36 @@ class Stream:
         return b"data: " + orjson.dumps(chunk)
 
 
+@dataclass(frozen=True, slots=True)
+class Mould:
+    """What the chunks of a stream have in common: an engine changes nothing but the text.
+
+    A chunk that was read tells what is before its text and what follows. What differs from it by
+    a text without any escape is JSON as well, of the same form, and need not be read.
+    """
+
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def of(cls, event: bytes) -> "Mould | None":
+        """The mould of an event that is JSON; None where its text is not to be found."""
+        before, sign, after = event.partition(CONTENT)
+        text, quote, rest = after.partition(b'"')
+        if not quote or b"\\" in text:
+            return None
+        return cls(before + sign, quote + rest)
+
+    def fits(self, event: bytes) -> bool:
+        start, stop = len(self.head), len(event) - len(self.tail)
+        return (
+            start <= stop
+            and event.startswith(self.head)
+            and event.endswith(self.tail)
+            and PLAIN_TEXT.fullmatch(event, start, stop) is not None
+        )
+
+
 def usage_of(answer: dict[str, Any]) -> Usage | None:
     """The usage that an answer or a chunk tells, None where it tells none that makes sense."""
     told = answer.get("usage")
@@ -133,7 +177,6 @@ async def chunks(body: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
 
 
 def _is_plain(event: bytes) -> bool:
-    """Whether an event is an ordinary chunk, of which nothing is to be learnt."""
     if event[:7] != b"data: {" or b"\n" in event:
         return False
     try:
