@@ -155,13 +155,15 @@ def check(listed: Listed, parameters: Mapping[str, Any]) -> None:
 def _faults(error: ValidationError) -> Iterator[tuple[str, str]]:
     """(field, what is wrong with it): a field that is missing or unknown is named itself."""
     place = [str(step) for step in error.instance_path]
-    missing = getattr(error.kind, "property", None)
-    unknown = getattr(error.kind, "unexpected", None) or ()
+    missing, unknown = getattr(error.kind, "property", None), getattr(error.kind, "unexpected", ())
+    stray = getattr(getattr(error.kind, "error", None), "instance", None)
     if isinstance(missing, str):
         yield ".".join([*place, missing]), "is needed"
-    for name in unknown:
-        yield ".".join([*place, str(name)]), "is not known"
-    if not isinstance(missing, str) and not unknown:
+    elif isinstance(stray, str):
+        yield ".".join([*place, stray]), "is not known"  # of another action, or of none
+    elif unknown:
+        yield from ((".".join([*place, str(name)]), "is not known") for name in unknown)
+    else:
         yield ".".join(place) or "parameters", error.message[:300]
 
 
