@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from ai_stack.settings import read_settings
 from load import request
@@ -71,6 +72,12 @@ class Stack:
         status = json.loads(self.run("status", "--json"))
         return {p["name"]: p["pid"] for p in status["parts"] if p["pid"]}
 
+    def supervisor(self) -> psutil.Process:
+        """The process whose children the parts are."""
+        found = psutil.Process(next(iter(self.pids().values()))).parent()
+        assert found is not None
+        return found
+
     def add(self, texts: Sequence[str], vectors: np.ndarray, groups: Sequence[int]) -> bytes:
         documents = [
             {"content": t, "vector": v, "metadata": {"group": g}}
@@ -84,6 +91,15 @@ class Stack:
 
     def found(self, answer: bytes) -> list[str]:
         return [r["document"]["content"] for r in json.loads(answer)["results"]]
+
+
+def processor_s(supervisor: psutil.Process) -> float:
+    """Seconds of processor time that a stack's processes have used, those that ended too."""
+    seconds = 0.0
+    for process in [supervisor, *supervisor.children(recursive=True)]:
+        times = process.cpu_times()
+        seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
 
 
 class Chroma:
