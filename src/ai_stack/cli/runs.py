@@ -10,6 +10,8 @@ from ai_stack.cli.progress import bars, follow
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
+OF_FILES = ("import", "watch")
+
 Id = Annotated[str, typer.Argument(help="The run's id.")]
 
 
@@ -35,7 +37,7 @@ def show(id: Id, as_json: AsJson = False) -> None:
     """Show one run, and what became of each of its files."""
     with connect() as gateway:
         run = gateway.ask("GET", _path(id))
-        files = gateway.items(f"{_path(id)}/files", None) if run["kind"] == "import" else ()
+        files = gateway.items(f"{_path(id)}/files", None) if run["kind"] in OF_FILES else ()
         if as_json:
             print_json({**run, "files": list(files)})
             return
