@@ -1,7 +1,7 @@
 """The one place that builds things: a Stack of services over the doors that the settings name."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,10 @@ from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
 from ai_stack.sandbox import find_sandbox
 from ai_stack.services import places
+from ai_stack.services.agent import KIND as AGENT
+from ai_stack.services.agent import QUEUE as AGENTS
+from ai_stack.services.agent import Agent, Working
+from ai_stack.services.agent.toolbox import Toolbox
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
@@ -88,6 +92,7 @@ class Stack:
     responses: Responses
     messages: Messages
     skills: Skills
+    agent: Agent
     health: HealthChecks
 
 
@@ -177,14 +182,16 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     generation, stored = Generation(inference, search), StoredResponses(database)
     documents = Documents(database, indexing)
     execution = _execution(settings, database, Abilities(search, documents, generation))
+    skills = Skills(database, execution.catalog, execution.schemas, _runs(doors, {}, ()))
+    toolbox = Toolbox(search, documents, skills)
     handlers: dict[str, Handler] = {
         "import": imports,
         "watch": places.accept,
         SKILL: execution,
+        AGENT: Working(inference, toolbox),
         **maintenance.handlers,
     }
-    alone, queues = frozenset(maintenance.handlers), {SKILL: SKILLS}
-    runs = Runs(database, doors.notices, handlers, alone, queues)
+    runs = _runs(doors, handlers, maintenance.handlers)
     return Stack(
         settings=settings,
         database=database,
@@ -206,7 +213,8 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         usage=Usage(database),
         responses=Responses(inference, stored),
         messages=Messages(inference),
-        skills=Skills(database, execution.catalog, execution.schemas, runs),
+        skills=skills,
+        agent=Agent(runs, toolbox),
         health=HealthChecks(_probes(doors, inference)),
     )
 
@@ -217,6 +225,11 @@ def _maintenance(doors: _Doors, indexing: Indexing) -> tuple[Maintenance, Embedd
     embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
     index = Index(database, models, vectors, indexing, fsck)
     return Maintenance(database, index, fsck, embeddings), embeddings
+
+
+def _runs(doors: _Doors, handlers: Mapping[str, Handler], alone: Iterable[str]) -> Runs:
+    queues = {SKILL: SKILLS, AGENT: AGENTS}
+    return Runs(doors.database, doors.notices, handlers, frozenset(alone), queues)
 
 
 def _execution(settings: Settings, database: Database, abilities: Abilities) -> Execution:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterable
 
 from ai_stack.errors import AIStackError
 from ai_stack.models.principals import Principal
+from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.runs import CONCURRENCY
 from ai_stack.services.skills import QUEUE as SKILLS
@@ -15,6 +16,7 @@ from ai_stack.stack import Stack, open_stack
 
 LANES = (None, None, 32 << 10)  # so that a note does not wait behind books
 IDLE_S = 0.5
+AGENT_RUNS = 4
 ANEW_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
         *(_follow(stack.indexing, longest) for longest in LANES),
         job_worker.work(stack.database, stack.runs.execute, CONCURRENCY),
         job_worker.work(stack.database, stack.runs.execute, stack.settings.skill_runs, SKILLS),
+        job_worker.work(stack.database, stack.runs.execute, AGENT_RUNS, AGENTS),
         stack.retention.keep_sweeping(),
         *([stack.watching.watch()] if stack.settings.watch_imports else []),
         _use_configured_model(stack),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ai_stack.models.documents import JSON
 
-RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+RunStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled"]
 EventKind = Literal[
     "started", "progress", "delta", "step", "ask", "artifact", "done", "failed", "cancelled"
 ]
@@ -19,6 +19,8 @@ ENDED: frozenset[RunStatus] = frozenset(("succeeded", "failed", "cancelled"))
 @dataclass(frozen=True, slots=True)
 class Run:
     """One piece of long work; `kind` is `import`, `reindex`, `migrate`, ...
+
+    One that is `waiting` has asked a person something, by its last event.
 
     `progress` is the data of the last progress event: `done`, `total`, `message` and more.
     """

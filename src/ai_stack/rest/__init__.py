@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from ai_stack.rest import (
+    agent,
     documents,
     embeddings,
     generation,
@@ -21,7 +22,7 @@ from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
     *(health, page, imports, documents, search, runs, index, embeddings),
-    *(generation, inference, sessions, skills),
+    *(generation, inference, sessions, skills, agent),
 )
 
 

@@ -81,9 +81,14 @@ async def follow_run(
     run = await stack.runs.get(caller, id)
     events = stack.runs.follow(caller, id, after)
     if run.status not in ENDED:
-        return _stream(_alive(events))
+        return events_response(events)
     first = await anext(events, None)
-    return Response(status_code=204) if first is None else _stream(_alive(_again(first, events)))
+    return Response(status_code=204) if first is None else events_response(_again(first, events))
+
+
+def events_response(events: AsyncIterator[Event]) -> Response:
+    """Events as server-sent events."""
+    return _stream(_alive(events))
 
 
 def _stream(body: AsyncIterator[bytes]) -> Response:

@@ -45,6 +45,14 @@ PROGRESS_S = 0.5
 log = logging.getLogger(__name__)
 
 
+class Paused(Exception):
+    """Raised by a handler that asks a person: the run waits, and is taken up with the answer."""
+
+    def __init__(self, ask: Mapping[str, JSON]) -> None:
+        self.ask = ask
+        super().__init__(str(ask.get("message", "")))
+
+
 @dataclass
 class RunContext:
     """What a handler is given: its run, and the ways to tell how it goes.
@@ -155,7 +163,7 @@ class Runs:
             status, _ = await _locked(tx, id)
             if status in ENDED:
                 raise Conflict(f"This run has ended already: it {_phrase(status)}.")
-            if status == "queued":
+            if status in ("queued", "waiting"):
                 await _end(tx, id, "cancelled", "cancelled", {})
             else:
                 await rows.ask_to_cancel(tx, id)
@@ -170,6 +178,18 @@ class Runs:
                 raise Conflict(
                     f"Only a run that failed or was cancelled is retried: it {_phrase(status)}."
                 )
+            await rows.set_status(tx, id, "queued")
+            run = await _found(tx, id)
+            await self._defer(tx, id, run.kind)
+            return run
+
+    async def resume(self, principal: Principal, id: UUID, step: Mapping[str, JSON]) -> Run:
+        """Let a run that waits go on, with a step that holds the answer; Conflict for any other."""
+        async with self.database.transaction(principal.project_id) as tx:
+            status, _ = await _locked(tx, id)
+            if status != "waiting":
+                raise Conflict(f"Only a run that waits is answered: it {_phrase(status)}.")
+            await rows.append(tx, id, "step", step)
             await rows.set_status(tx, id, "queued")
             run = await _found(tx, id)
             await self._defer(tx, id, run.kind)
@@ -268,6 +288,8 @@ class Runs:
         except asyncio.CancelledError:
             if not await asyncio.shield(self._stop(context)):
                 raise
+        except Paused as paused:
+            await self._pause(context, paused)
         except Unavailable as error:
             await self._postpone(context, error, tries)
         except AIStackError as error:
@@ -288,6 +310,15 @@ class Runs:
             elif status not in ENDED:
                 await rows.set_status(tx, context.run.id, "queued")
             return cancelling
+
+    async def _pause(self, context: RunContext, paused: Paused) -> None:
+        async with self.database.transaction(context.principal.project_id) as tx:
+            _, cancelling = await _locked(tx, context.run.id)
+            if cancelling:
+                await _end(tx, context.run.id, "cancelled", "cancelled", {})
+                return
+            await rows.set_status(tx, context.run.id, "waiting")
+            await rows.append(tx, context.run.id, "ask", paused.ask)
 
     async def _postpone(self, context: RunContext, error: Unavailable, tries: int) -> None:
         if tries + 1 >= MAX_TRIES:
@@ -340,7 +371,8 @@ async def _rung(bell: asyncio.Event, timeout_s: float) -> None:
 
 
 def _phrase(status: RunStatus) -> str:
-    return {"queued": "waits", "running": "runs", "cancelled": "was cancelled"}.get(status, status)
+    phrases = {"queued": "is queued", "running": "runs", "waiting": "waits for an answer"}
+    return {**phrases, "cancelled": "was cancelled"}.get(status, status)
 
 
 def _check_limit(limit: int) -> None:

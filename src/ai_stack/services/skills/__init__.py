@@ -53,7 +53,8 @@ class Skills:
         return await self._listed(self.catalog.entry(name))
 
     async def find(self, query: str, limit: int = 5) -> list[Listed]:
-        """The skills whose name and description have most of a query's words, rarer ones first."""
+        """The skills whose name and description have most of a query's words; those that are ready
+        come before others of the same rank."""
         listed = [one for one in await self.items() if one.description]
         texts = {one.name: words(f"{one.name} {one.name} {one.description}") for one in listed}
         spread = Counter(word for text in texts.values() for word in text)
@@ -63,7 +64,7 @@ class Skills:
             found = [word for word in wanted if word in texts[one.name]]
             return sum(math.log(1 + len(listed) / spread[word]) for word in found)
 
-        ranked = sorted(listed, key=score, reverse=True)
+        ranked = sorted(listed, key=lambda one: (score(one), one.ready), reverse=True)
         return [one for one in ranked if score(one) > 0][:limit]
 
     def instructions(self, name: str) -> str:
