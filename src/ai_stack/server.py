@@ -82,6 +82,7 @@ class Exchange(RequestResponseCycle):
     expected_content_length = 0
     _held = b""
     _tells_close = False
+    task: asyncio.Task[None]
 
     def __init__(self, connection: "Connection", *, keep_alive: bool) -> None:
         self.scope = connection.scope
@@ -105,7 +106,7 @@ class Exchange(RequestResponseCycle):
             await self._break_off()
         finally:
             self.on_response = _nothing
-            self.tasks.discard(asyncio.current_task())
+            self.tasks.discard(self.task)
 
     async def _break_off(self) -> None:
         if self.response_started:
@@ -254,8 +255,11 @@ class Connection(HttpToolsProtocol):
             "state": {**self.app_state, "departure": self.departure},
         }
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self.tasks.add(self.loop.create_task(cycle.run_asgi(app)))
+    def _start_asgi_task(  # type: ignore[override]
+        self, cycle: Exchange, app: ASGI3Application
+    ) -> None:
+        cycle.task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(cycle.task)
 
     def on_body(self, body: bytes) -> None:
         self.head_bytes, cycle = 0, self.cycle

@@ -5,6 +5,7 @@ No redirect is followed, no compression asked for, no proxy used. Deadlines are 
 
 import asyncio
 import ssl
+import time
 from collections.abc import Coroutine, Mapping
 from functools import lru_cache
 from typing import cast
@@ -78,7 +79,7 @@ class Answer:
         self._chunks.clear()
 
     async def _more(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._connection.loop.create_future()
         try:
             await self._waiter
         finally:
@@ -122,6 +123,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, client: "Client") -> None:
         self._client = client
+        self.loop = asyncio.get_running_loop()  # asked for each time, it costs a system call
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
@@ -140,7 +142,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._answer = Answer(self)
         self._unread, self._complete = 0, False
-        self._head = asyncio.get_running_loop().create_future()
+        self._head = self.loop.create_future()
         self._transport.write(head + body if len(body) < 65536 else head)
         if len(body) >= 65536:
             self._transport.write(body)
@@ -312,7 +314,7 @@ class Client:
         return answer
 
     def _reusable(self) -> Connection | None:
-        oldest = asyncio.get_running_loop().time() - STALE_S
+        oldest = time.monotonic() - STALE_S
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed and connection.idle_since > oldest:
@@ -369,7 +371,7 @@ class Client:
 
     def give_back(self, connection: Connection) -> None:
         """A connection whose answer has come whole, to be used again."""
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from ai_stack.models.departure import Departure
@@ -54,18 +55,22 @@ class Expiries:
 
     def add(self, call: Callable[[], object]) -> "Due":
         """Have something done when the time is over."""
-        loop, due = asyncio.get_running_loop(), Due(call, self._waiting)
-        self._waiting[due] = loop.time() + self.after_s
+        due = Due(call, self._waiting)
+        self._waiting[due] = monotonic() + self.after_s
         if self._timer is None:
-            self._timer = loop.call_later(self.after_s, self._look)
+            self._arm(self.after_s)
         return due
 
+    def _arm(self, after_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._look)
+
     def _look(self) -> None:
-        loop, self._timer = asyncio.get_running_loop(), None
+        self._timer = None
         while self._waiting:
             due, at = next(iter(self._waiting.items()))
-            if at > loop.time():
-                self._timer = loop.call_at(at, self._look)
+            left_s = at - monotonic()
+            if left_s > 0:
+                self._arm(left_s)
                 return
             due.cancel()
             due.call()
