@@ -120,6 +120,20 @@ async def test_tool_with_progress(ctx, params):
     return [text(str((ctx.meta or {}).get("progress_token")))]
 
 
+WAITING: list[str] = []
+
+
+@tool()
+async def test_patience(ctx, params):
+    """Waits to be cancelled; each that is leaves a word."""
+    WAITING.append("begun")
+    try:
+        await asyncio.sleep(30)
+    finally:
+        WAITING.append("left")
+    return [text("Nobody left")]
+
+
 @tool()
 async def test_error_handling(ctx, params):
     return {

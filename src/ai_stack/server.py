@@ -207,7 +207,7 @@ class Connection(HttpToolsProtocol):
     _watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.departure = Departure()
+        self.departure, self.closing = Departure(), Departure()
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -215,6 +215,11 @@ class Connection(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
         self.departure.happen()
+
+    def shutdown(self) -> None:
+        """The server ends: what would wait for as long as its client does is told to end too."""
+        self.closing.happen()
+        super().shutdown()
 
     def on_message_begin(self) -> None:
         self.url, self.expect_100_continue, self.headers = b"", False, []
@@ -252,7 +257,11 @@ class Connection(HttpToolsProtocol):
             "raw_path": raw_path,
             "query_string": query,
             "headers": self.headers,
-            "state": {**self.app_state, "departure": self.departure},
+            "state": {
+                **self.app_state,
+                "departure": self.departure,
+                "closing": self.closing,
+            },
         }
 
     def _start_asgi_task(  # type: ignore[override]

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("stack", "Show what each part does."),
     "logs": ("logs", "Show and follow the logs of the parts."),
     "health": ("health", "Ask the gateway how each service is."),
+    "mcp": ("mcp", "Speak MCP on standard input and output, for clients that start a program."),
     "connect": ("connect", "Point an editor or a chat client at the gateway."),
     "doctor": ("doctor", "Find what is wrong, and say how to mend it."),
     "settings": ("settings", "Show each setting, its variable and where its value comes from."),

@@ -50,6 +50,11 @@ class Call:
     def departure(self) -> Departure | None:
         return self.state.get("departure")
 
+    @property
+    def closing(self) -> Departure | None:
+        """The end of the server, where it tells."""
+        return self.state.get("closing")
+
     async def skills(self) -> list[Listed]:
         """The skills that are whole, by name."""
         return [one for one in await self.stack.skills.items() if one.description]

@@ -26,6 +26,7 @@ from mcp_types import INVALID_PARAMS, SubscriptionsListenRequestParams, Subscrip
 from ai_stack.errors import AIStackError, NotFound
 from ai_stack.mcp.calls import Call, Context
 from ai_stack.mcp.resources import DOCUMENTS, document_id
+from ai_stack.models.departure import Departure
 
 LOOK_S = 1.0
 MOST, MOST_URIS = 256, 64
@@ -43,18 +44,21 @@ class Subscriptions:
     async def listen(
         self, context: Context, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """Tell of changes until the client leaves."""
+        """Tell of changes until the client leaves or the server ends."""
         uris = params.notifications.resource_subscriptions or ()
         if self.open >= MOST or len(uris) > MOST_URIS:
             told = f"At most {MOST_URIS} resources in one subscription, and {MOST} subscriptions."
             raise MCPError(INVALID_PARAMS, told)
-        bus = InMemorySubscriptionBus()
-        watcher = asyncio.create_task(self._watch(Watched(Call.of(context), uris), bus))
+        call, bus = Call.of(context), InMemorySubscriptionBus()
+        handler, closing = ListenHandler(bus), call.closing or Departure()
+        watcher = asyncio.create_task(self._watch(Watched(call, uris), bus))
         self.open += 1
+        closing.add(handler.close)
         try:
-            return await ListenHandler(bus)(context, params)
+            return await handler(context, params)
         finally:
             self.open -= 1
+            closing.remove(handler.close)
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
 
