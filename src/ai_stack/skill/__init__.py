@@ -29,6 +29,7 @@ __all__ = [
     "Skill",
     "SkillFailed",
     "SkillResult",
+    "Unavailable",
     "action",
     "differences",
     "parse_manifest",
