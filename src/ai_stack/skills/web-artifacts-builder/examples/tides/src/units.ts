@@ -1,0 +1,2 @@
+import { unit } from './tide';
+export const height = (metres: number): string => `${metres.toFixed(1)} ${unit}`;
