@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-from ai_stack.errors import InvalidRequest, NotFound, SkillFailed
+from ai_stack.errors import InvalidRequest, NotFound, SkillFailed, Unavailable
 from ai_stack.models.documents import JSON
 from ai_stack.skill.arguments import ActionOf, Arguments, is_action, mark
 from ai_stack.skill.context import Context
