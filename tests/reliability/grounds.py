@@ -139,7 +139,7 @@ async def with_faulty_gateway(ground: Ground, plant: str) -> AsyncIterator[Groun
     port = free_port()
     process = faulty(ground, plant, "serve", AI_STACK_PORT=str(port))
     try:
-        await _answers(port, process)
+        await answers(port, process)
         yield Ground(ground.folder, ground.settings, ground.environment, process, port)
     finally:
         await asyncio.to_thread(end, process)
@@ -155,7 +155,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-async def _answers(port: int, process: "subprocess.Popen[bytes]") -> None:
+async def answers(port: int, process: "subprocess.Popen[bytes]") -> None:
     client = Client(port, timeout_s=2)
 
     async def ready() -> bool:

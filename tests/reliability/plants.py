@@ -273,6 +273,32 @@ def none() -> None:
     """No defect: the same way of starting with the sound build."""
 
 
+@plant
+def empty_resources() -> None:
+    """A resource that is not there is an empty answer, and no error."""
+    from ai_stack.mcp import protocol
+
+    async def read(context: Any, params: Any) -> dict[str, Any]:
+        return {"contents": []}
+
+    kind, _ = protocol.HANDLERS["resources/read"]
+    protocol.HANDLERS["resources/read"] = kind, read
+
+
+@plant
+def lax_skills() -> None:
+    """A manifest forgets one of the skill's files."""
+    from ai_stack.mcp import manifests
+
+    original = manifests.entry
+
+    def entry(*arguments: Any) -> dict[str, Any]:
+        found = original(*arguments)
+        return {**found, "resources": found["resources"][1:]}
+
+    replace(manifests, "entry", entry)
+
+
 def main() -> None:
     name, target, *arguments = sys.argv[1:]
     PLANTS[name]()
@@ -285,6 +311,8 @@ def main() -> None:
         from ai_stack.skill import child
 
         child.main()
+    elif target == "conformance":
+        runpy.run_path(str(Path(__file__).with_name("conformance.py")), run_name="__main__")
     elif target == "tenants":
         runpy.run_path(str(Path(__file__).with_name("tenants.py")), run_name="__main__")
     else:

@@ -20,6 +20,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from reliability import (
     bodies,
+    conformance,
     disk,
     engine,
     escapes,
@@ -41,6 +42,7 @@ SUBJECTS = (
         standstill,
         disk,
         openai_matrix,
+        conformance,
         tenants,
         bodies,
         escapes,
@@ -54,6 +56,7 @@ BESIDE = (
     "sticky-project",
     "skipping-reindex",
     "open-wall",
+    *(plant for row in conformance.ROWS for plant in row.plants),
     *(plant for row in OF_INFERENCE for plant in row.plants),
 )  # plants that the row itself starts
 VARIABLES = {"AI_STACK_IMPORT_TIMEOUT_S": "5"}  # a bomb is given up after it
