@@ -4,13 +4,14 @@ import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = """
 local front, back, padded = %(front)s, %(back)s, %(unique)s
 local length = #front + #back + (padded and 12 or 0)
-local head = "POST %(path)s HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n"
+local head = "POST %(path)s HTTP/1.1\\r\\nHost: 127.0.0.1:%(port)d\\r\\n%(headers)s"
   .. "Content-Type: application/json\\r\\nContent-Length: " .. length .. "\\r\\n\\r\\n" .. front
 local n, same = 0, head .. back
 request = function()
@@ -57,6 +58,7 @@ def load(
     seconds: int,
     core: int,
     path: str = "/v1/chat/completions",
+    headers: Mapping[str, str] | None = None,
 ) -> Load:
     """Post this body for so long; where it has UNIQUE, each request has another number there."""
     front, unique, back = body.partition(UNIQUE)
@@ -65,6 +67,8 @@ def load(
         "back": _quoted(back),
         "unique": "true" if unique else "false",
         "path": path,
+        "port": port,
+        "headers": "".join(f"{n}: {value}\\r\\n" for n, value in (headers or {}).items()),
     }
     with tempfile.NamedTemporaryFile("w", suffix=".lua", dir="/tmp") as script:
         Path(script.name).write_text(SCRIPT % values)

@@ -25,7 +25,7 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp.shared.message import ServerMessageMetadata
 
-from ai_stack.mcp import Resolver, protocol
+from ai_stack.mcp import Resolver, Weigh, protocol
 from ai_stack.mcp.face import Face
 from ai_stack.mcp.toolsets import ABOUT
 
@@ -424,7 +424,7 @@ def prompt(params) -> list[Any] | dict[str, Any]:
 # The product's handlers, with fixtures before them.
 
 
-def with_fixtures(caller: Resolver, *, sessions: bool = False) -> Face:
+def with_fixtures(caller: Resolver, weigh: Weigh, *, sessions: bool = False) -> Face:
     """The product's face, serving the fixtures as well."""
     server = protocol.create_server()
     handlers = {
@@ -451,7 +451,7 @@ def with_fixtures(caller: Resolver, *, sessions: bool = False) -> Face:
     server.get_tool_input_schema = lambda name: TOOLS.get(name, (None,))[0]
     sealing = RequestStateSecurity(keys=[KEY])
     server.middleware.append(RequestStateBoundary(sealing, default_audience="fixtures"))
-    return (WithSessions if sessions else Face)(server, caller, ABOUT)
+    return (WithSessions if sessions else Face)(server, caller, weigh, ABOUT)
 
 
 async def nothing(ctx, params):

@@ -36,6 +36,7 @@ from ai_stack.rest.front import Front
 from ai_stack.rest.gate import Gate, Identified
 from ai_stack.rest.openai.routes import HOT
 from ai_stack.rest.requests import caller_of
+from ai_stack.rest.weight import check_weight
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
@@ -328,7 +329,7 @@ def _nothing() -> None:
 
 def create_app(settings: Settings, stack: Stack | None = None, face: Mcp | None = None) -> ASGIApp:
     """The app over a stack; without one it opens its own when it is started."""
-    face = face or Mcp(caller_of)
+    face = face or Mcp(caller_of, check_weight)
     api = Front(Identified(create_api(stack or settings, face)), HOT)
     app = Mount(api, Identified(face))
     return Gate(app, hosts=[settings.host], max_bytes=settings.request_max_bytes)

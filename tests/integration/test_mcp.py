@@ -20,6 +20,7 @@ from ai_stack.mcp import Mcp, subscriptions
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
 from ai_stack.rest.requests import caller_of
+from ai_stack.rest.weight import check_weight
 from ai_stack.services.skills import QUEUE
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack
@@ -33,7 +34,7 @@ NOTE = "Old copies are kept for thirty days."
 
 @pytest.fixture(scope="module")
 async def http(memory_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    face = Mcp(caller_of, fixtures.with_fixtures)
+    face = Mcp(caller_of, check_weight, fixtures.with_fixtures)
     async with gateway(memory_settings, face) as client:
         yield client
 
@@ -272,6 +273,8 @@ async def test_a_strange_host_or_origin_is_refused(plain: httpx.AsyncClient) -> 
         refused = await plain.post("/mcp", json={}, headers=headers)
         assert refused.status_code == 421
     assert (await plain.get("/mcp")).status_code == 405
+    bomb = b'{"a":[' + b"{}," * 700_000 + b"{}]}"
+    assert (await plain.post("/mcp", content=bomb)).status_code == 413
     assert "x-request-id" in (await plain.get("/mcp")).headers
 
 

@@ -11,6 +11,7 @@ import mcp_fixtures as fixtures
 import mcp_suites as suites
 from ai_stack.mcp import Mcp
 from ai_stack.rest.requests import caller_of
+from ai_stack.rest.weight import check_weight
 from ai_stack.settings import Settings
 from gateways import gateway
 
@@ -32,7 +33,7 @@ def installed() -> None:
 @asynccontextmanager
 async def served(settings: Settings, *, sessions: bool = False) -> AsyncIterator[str]:
     fixtures.write_skill(settings.config_dir / "skills")
-    face = Mcp(caller_of, partial(fixtures.with_fixtures, sessions=sessions))
+    face = Mcp(caller_of, check_weight, partial(fixtures.with_fixtures, sessions=sessions))
     async with gateway(settings, face) as client, asyncio.timeout(240):
         yield f"{client.base_url}/mcp"
 

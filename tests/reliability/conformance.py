@@ -21,6 +21,7 @@ import mcp_fixtures as fixtures
 import mcp_suites as suites
 from ai_stack.mcp import Mcp
 from ai_stack.rest.requests import caller_of
+from ai_stack.rest.weight import check_weight
 from ai_stack.server import Connection, create_app
 from ai_stack.settings import load_settings
 from ai_stack.supervisor import parts
@@ -89,7 +90,9 @@ def main() -> None:
     sessions, port = sys.argv[1:]
     settings = load_settings()
     fixtures.write_skill(settings.folders_of_skills[0])
-    face = Mcp(caller_of, partial(fixtures.with_fixtures, sessions=sessions == "with"))
+    face = Mcp(
+        caller_of, check_weight, partial(fixtures.with_fixtures, sessions=sessions == "with")
+    )
     app = create_app(settings, face=face)
     uvicorn.run(app, port=int(port), http=Connection, ws="none", log_level="warning")
 

@@ -17,6 +17,7 @@ from ai_stack.models.principals import Principal
 
 PATH = "/mcp"
 Resolver = Callable[[], Awaitable[Principal]]
+Weigh = Callable[[bytes], Awaitable[None]]  # refuses a body that would unfold
 
 
 class Served(Protocol):
@@ -26,11 +27,14 @@ class Served(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
+Make = Callable[[Resolver, Weigh], Served]
+
+
 class Mcp:
     """The ASGI app below `/mcp`, made by its first request; `caller` resolves who asks."""
 
-    def __init__(self, caller: Resolver, make: Callable[[Resolver], Served] | None = None) -> None:
-        self._caller, self._make = caller, make or create_face
+    def __init__(self, caller: Resolver, weigh: Weigh, make: Make | None = None) -> None:
+        self._caller, self._weigh, self._make = caller, weigh, make or create_face
         self._stop = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
 
@@ -52,7 +56,7 @@ class Mcp:
 
     async def _live(self, made: asyncio.Future[Served]) -> None:
         try:
-            served = await asyncio.to_thread(self._make, self._caller)
+            served = await asyncio.to_thread(self._make, self._caller, self._weigh)
         except Exception as error:  # noqa: BLE001 (whoever asked is to see it)
             made.set_exception(error)
             return
@@ -72,8 +76,8 @@ class Mount:
         await (self.face if ours else self.app)(scope, receive, send)
 
 
-def create_face(caller: Resolver) -> Served:
+def create_face(caller: Resolver, weigh: Weigh) -> Served:
     """The face itself; loads the SDK."""
-    made: Any = import_module("ai_stack.mcp.protocol").create_face(caller)
+    made: Any = import_module("ai_stack.mcp.protocol").create_face(caller, weigh)
     face: Served = made
     return face

@@ -13,11 +13,12 @@ import orjson
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import INVALID_REQUEST
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_stack.errors import AIStackError, MethodNotAllowed, NotFound, Unavailable
-from ai_stack.mcp import PATH, Resolver
+from ai_stack.mcp import PATH, Resolver, Weigh
 from ai_stack.mcp.failures import told
 from ai_stack.models.departure import Departure
 
@@ -28,8 +29,10 @@ MAX_BODY = 8 << 20
 class Face:
     """The ASGI app below `/mcp`; `caller` resolves who asks, as REST's does."""
 
-    def __init__(self, server: Server[Any], caller: Resolver, toolsets: Mapping[str, str]) -> None:
-        self.server, self.caller, self.toolsets = server, caller, toolsets
+    def __init__(
+        self, server: Server[Any], caller: Resolver, weigh: Weigh, toolsets: Mapping[str, str]
+    ) -> None:
+        self.server, self.caller, self.weigh, self.toolsets = server, caller, weigh, toolsets
         self.plain = self._manager(json_response=True)
         self.followed = self._manager(json_response=False)
 
@@ -47,11 +50,12 @@ class Face:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._admit(scope)
+            body = await read(receive)
+            await self.weigh(body)
         except AIStackError as error:
             await refusal(error)(scope, receive, send)
             return
-        body = await read(receive)
-        if body is None:
+        except ClientDisconnect:
             return
         manager = self.followed if FOLLOWED in body else self.plain
         await attended(manager.asgi_app, scope, again(body, receive), send)
@@ -86,13 +90,13 @@ async def attended(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
             departure.remove(work.cancel)
 
 
-async def read(receive: Receive) -> bytes | None:
-    """The whole body, which the gate bounds; None for a client that left."""
+async def read(receive: Receive) -> bytes:
+    """The whole body, which the gate bounds; ClientDisconnect where it does not come."""
     parts = []
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return None
+            raise ClientDisconnect
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)
