@@ -199,6 +199,19 @@ async def test_without_a_browser_the_markup_is_checked_and_the_rest_told(
     assert made.output["findings"] == []
 
 
+async def test_a_browser_that_does_not_start_is_told_and_the_markup_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bin/chromium"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}:/usr/bin:/bin")
+    result = await checked(tmp_path, OURS / NAME / "examples/faulty.html")
+    assert result.output["rendered"] is False and result.output["counts"]["alt"] == 1
+    assert "did not start here" in result.notes[0]
+
+
 @pytest.mark.usefixtures("browser")
 async def test_a_page_cannot_reach_out(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")

@@ -3,6 +3,8 @@
 import shutil
 from importlib.util import find_spec
 
+from ai_stack.skill import SkillFailed
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless",
@@ -14,6 +16,10 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+class NotRendered(SkillFailed):
+    """Chromium did not start here, or ended while it showed the page."""
 
 
 def chromium() -> str | None:

@@ -15,9 +15,7 @@ from playwright.async_api import (
 )
 from playwright.async_api import Error as BrowserError
 
-from ai_stack.skill import SkillFailed
-
-from .browser import FLAGS, chromium
+from .browser import FLAGS, NotRendered, chromium
 
 HEIGHT = 900
 PATIENCE_MS = 15_000
@@ -92,9 +90,7 @@ async def rendered(html: Path, widths: Sequence[int], shots: dict[int, Path]) ->
             finally:
                 await browser.close()
     except BrowserError:
-        raise SkillFailed(
-            "Chromium did not start here, or ended while it showed the page."
-        ) from None
+        raise NotRendered from None
     return result
 
 

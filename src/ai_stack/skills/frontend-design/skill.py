@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ai_stack.skill import JSON, File, Skill, SkillFailed, SkillResult, action
 
-from .browser import missing
+from .browser import NotRendered, missing
 from .components import SCRIPTS, ComponentKind, component
 from .markup import slug, tag, together
 from .markup_check import Fault, faults
@@ -96,7 +96,11 @@ class FrontendDesign(Skill):
         shots = {w: self.context.artifact(f"{w}.png") for w in widths} if screenshots else {}
         await self.context.progress(0, len(widths) + 1, "rendering")
         rendering = import_module(".rendering", __package__)
-        seen: Rendered = await rendering.rendered(local, sorted(set(widths)), shots)
+        try:
+            seen: Rendered = await rendering.rendered(local, sorted(set(widths)), shots)
+        except NotRendered as failed:
+            told = f"Nothing was rendered: {failed.message} Its markup was checked."
+            return _checked(found, {"rendered": False}, told)
         _merge(found, seen)
         last = [one.measured for one in seen.seen]
         facts: dict[str, JSON] = {
