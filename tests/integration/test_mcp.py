@@ -288,6 +288,14 @@ async def test_a_skill_runs_and_its_progress_is_told(
         run = await called(client, "run_skill", **asked)
         assert run["status"] == "succeeded", run
         assert "hello" in str(run["output"])
+        made = {**asked["parameters"], "file": "told ü.txt"}
+        files = (await called(client, "run_skill", name="template-skill", parameters=made))[
+            "output"
+        ]["artifacts"]
+        read = await client.read_resource(files[0]["uri"])
+        assert read.contents[0].text == "hello"
+        with pytest.raises(MCPError, match="no resource"):
+            await client.read_resource(files[0]["uri"] + "x")
         begun = await called(client, "run_skill", **asked, background=True)
         ended = await called(client, "run_status", run_id=begun["run_id"], wait_s=20)
         assert ended["status"] == "succeeded"

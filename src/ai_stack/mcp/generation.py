@@ -68,8 +68,8 @@ class Models(TypedDict):
 
 
 async def generate(call: Call, asked: GenerateArguments) -> Answer:
-    """Have a language model of this machine write an answer, from the stored documents where that
-    is asked. It costs nothing and leaves the machine in no way."""
+    """Have one of the stack's language models write an answer, from the stored documents where that
+    is asked."""
     options = Options(departure=call.departure)
     begun = await call.stack.generation.open(
         asked.request(), call.principal, options, streamed=call.is_followed

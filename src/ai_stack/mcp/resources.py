@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 from mcp_types import PaginatedRequestParams, ReadResourceRequestParams
 
 from ai_stack.errors import AIStackError, NotFound
-from ai_stack.mcp import manifests
+from ai_stack.mcp import artifacts, manifests
 from ai_stack.mcp.calls import Call, Context
 from ai_stack.mcp.failures import protocol_error, resource_not_found
 from ai_stack.models.documents import Document
@@ -30,6 +30,7 @@ TEMPLATES = [
         "title": "A file of a skill",
         "description": "SKILL.md tells how the skill is used; other files lie beside it.",
     },
+    artifacts.TEMPLATE,
 ]
 
 
@@ -56,10 +57,12 @@ async def list_templates(_: Context, __: object) -> dict[str, Any]:
 
 
 async def read_resource(context: Context, params: ReadResourceRequestParams) -> dict[str, Any]:
-    """A document's text, or a file of a skill."""
+    """A document's text, a file of a skill, or one that a run made."""
     call, uri = Call.of(context), str(params.uri)
     if uri.startswith(manifests.SCHEME):
         return {"contents": [_contents(uri, *manifests.read(call, uri))]}
+    if uri.startswith(artifacts.SCHEME):
+        return {"contents": [_contents(uri, *await artifacts.read(call, uri))]}
     document = await _document(call, uri)
     text = {"uri": uri, "mimeType": "text/plain", "text": document.content}
     return {"contents": [text]}

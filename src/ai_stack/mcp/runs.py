@@ -12,6 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ai_stack.errors import Conflict
+from ai_stack.mcp.artifacts import output_of
 from ai_stack.mcp.calls import Call
 from ai_stack.mcp.tools import READS, Answer, Arguments, Hints, Tool
 from ai_stack.models.runs import ENDED, Event, Run
@@ -83,8 +84,8 @@ async def _tell(call: Call, event: Event) -> None:
 def run_shown(run: Run) -> dict[str, Any]:
     """A run; what it has nothing of is left out."""
     shown: dict[str, Any] = {"run_id": run.id, "kind": run.kind, "status": run.status}
-    more = {"output": run.output, "error": run.error, "progress": run.progress}
-    return shown | {name: value for name, value in more.items() if value is not None}
+    more = {"output": output_of(run), "error": run.error, "progress": run.progress}
+    return shown | {name: value for name, value in more.items() if value}
 
 
 TOOLS = (

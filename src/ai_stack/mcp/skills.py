@@ -74,8 +74,8 @@ async def show_skill(call: Call, asked: NameArguments) -> Answer:
 
 
 async def run_skill(call: Call, asked: RunSkillArguments) -> Answer:
-    """Run a skill and return what came of it: output, summary, and artifacts by name. Files that it
-    makes lie at /runs/{run_id}/artifacts/{name} of the gateway."""
+    """Run a skill and return what came of it: output, summary, and the files that it made, each a
+    resource under the uri that is told."""
     return await _run(call, asked.name, asked.parameters, background=asked.background)
 
 
