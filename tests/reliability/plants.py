@@ -1,6 +1,6 @@
 """Faulty builds of the product: each plant replaces one piece of it, then runs it as usual.
 
-python tests/reliability/plants.py PLANT serve|worker|vectors|skill|tenants ARGUMENTS…
+python tests/reliability/plants.py PLANT serve|worker|vectors|skill|tenants|injections ARGUMENTS…
 """
 # ruff: noqa: PLC0415, BLE001 (each plant imports what it breaks, and only that)
 
@@ -269,6 +269,14 @@ def open_wall() -> None:
 
 
 @plant
+def trusting_agent() -> None:
+    """The agent calls whatever the model wants."""
+    from ai_stack.services.agent.loop import Loop
+
+    replace(Loop, "_approved", lambda self, id, tool, given: None)
+
+
+@plant
 def none() -> None:
     """No defect: the same way of starting with the sound build."""
 
@@ -313,8 +321,8 @@ def main() -> None:
         child.main()
     elif target == "conformance":
         runpy.run_path(str(Path(__file__).with_name("conformance.py")), run_name="__main__")
-    elif target == "tenants":
-        runpy.run_path(str(Path(__file__).with_name("tenants.py")), run_name="__main__")
+    elif target in ("tenants", "injections"):
+        runpy.run_path(str(Path(__file__).with_name(f"{target}.py")), run_name="__main__")
     else:
         sys.argv = ["ai-stack", target, *arguments]
         from ai_stack.cli import main as command

@@ -56,6 +56,7 @@ BESIDE = (
     "sticky-project",
     "skipping-reindex",
     "open-wall",
+    "trusting-agent",
     *(plant for row in conformance.ROWS for plant in row.plants),
     *(plant for row in OF_INFERENCE for plant in row.plants),
 )  # plants that the row itself starts

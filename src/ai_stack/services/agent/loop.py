@@ -66,7 +66,8 @@ class Loop:
         principal, names = self.context.principal, list(self.asked.tools)
         if not names:
             fitting = await self.toolbox.find(principal, self.asked.goal, AT_ONCE)
-            names = [*ALWAYS, *self.transcript.found[-OFFERED:], *(t.name for t in fitting)]
+            begins = (*ALWAYS, *self.asked.allow)
+            names = [*begins, *self.transcript.found[-OFFERED:], *(t.name for t in fitting)]
         for name in dict.fromkeys(names):
             self.tools[name] = await self.toolbox.tool(principal, name)
 

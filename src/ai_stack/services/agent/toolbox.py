@@ -18,7 +18,7 @@ from ai_stack.models.search import SearchRequest
 from ai_stack.models.skills import Listed
 from ai_stack.services.documents import Documents
 from ai_stack.services.search import Search
-from ai_stack.services.skills import Skills
+from ai_stack.services.skills import Skills, words
 
 MCP, MCP_PREFIX = "mcp-server", "mcp__"
 MCP_SEEN_S = 60.0
@@ -77,12 +77,14 @@ class Toolbox:
             raise InvalidRequest(f"There is no tool {name[:100]!r}.") from None
 
     async def find(self, principal: Principal, query: str, limit: int = FOUND) -> list[Tool]:
-        """Skills that are ready and tools of servers that fit a query, best first."""
+        """Skills that are ready, and own and servers' tools, that fit a query; best first."""
         skills = [one for one in await self.skills.find(query, 2 * limit) if one.ready]
-        servers = await self._of_servers(principal)
-        wanted = set(query.lower().split())
-        fitting = [t for t in servers.values() if wanted & set(t.description.lower().split())]
-        return [*map(self._of_skill, skills), *fitting][:limit]
+        others = {**self._own(), **await self._of_servers(principal)}
+        wanted = set(words(query))
+        fitting = [t for t in others.values() if wanted & set(words(f"{t.name} {t.description}"))]
+        fitting.sort(key=lambda tool: -len(wanted & set(words(f"{tool.name} {tool.description}"))))
+        half = max(limit - len(fitting), limit // 2)
+        return [*map(self._of_skill, skills[:half]), *fitting][:limit]
 
     def _own(self) -> dict[str, Tool]:
         text = {"type": "string"}

@@ -23,7 +23,7 @@ from ai_stack.skill.manifest import Manifest
 
 INLINE_IS_OURS = "Only skills of the stack run inline: leave `ai-stack-isolation` out."
 NEEDS_WALL = "It asks for the network, which code that is not ours gets only behind bubblewrap."
-NONE = "?"  # among the alternatives: it can do without, and says what it left out
+DISPENSABLE = "?"  # ends a choice of programs that a skill can do without
 WEAK = "This machine has neither bubblewrap nor Landlock, without which no foreign code is run."
 
 
@@ -124,7 +124,9 @@ def _packages(manifest: Manifest) -> Iterator[str]:
 def _programs(manifest: Manifest) -> Iterator[str]:
     for choice in manifest.permissions.programs:
         names = choice.split("|")
-        if NONE not in names and not any(shutil.which(name, path=search_path()) for name in names):
+        if choice.endswith(DISPENSABLE):
+            continue
+        if not any(shutil.which(name, path=search_path()) for name in names):
             yield f"It needs the program {' or '.join(names)}, which is not on PATH; install it."
 
 
