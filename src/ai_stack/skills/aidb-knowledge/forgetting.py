@@ -1,12 +1,13 @@
 """Which documents are to be forgotten, and their removal."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ai_stack.skill import JSON, Context, NotFound, SkillFailed
 
 MOST = 20_000
-PAGE = 500
+PAGE, AT_ONCE = 500, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,19 @@ async def chosen(context: Context, target: Target) -> list[str]:
 
 async def forget(context: Context, ids: Sequence[str]) -> tuple[list[str], list[str]]:
     """Remove them; the ids that went, and those that were not there."""
-    gone: list[str] = []
-    missing: list[str] = []
-    for number, id in enumerate(ids):
-        await context.progress(number, len(ids), id)
+
+    async def went(id: str) -> bool:
         try:
             await context.delete_document(id)
         except NotFound:
-            missing.append(id)
-        else:
-            gone.append(id)
+            return False
+        return True
+
+    gone: list[str] = []
+    missing: list[str] = []
+    for start in range(0, len(ids), AT_ONCE):
+        await context.progress(start, len(ids), ids[start])
+        some = ids[start : start + AT_ONCE]
+        for id, is_gone in zip(some, await asyncio.gather(*map(went, some)), strict=True):
+            (gone if is_gone else missing).append(id)
     return gone, missing
