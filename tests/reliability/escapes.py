@@ -111,7 +111,7 @@ def _count(found: Canaries, name: str, sock: socket.socket) -> None:
 class Faulty:
     """A build whose wall is open: nothing confines the skill's process."""
 
-    name = "none"
+    name, walls = "none", False
 
     def command(self, arguments: Sequence[str], confinement: Confinement) -> list[str]:
         plants = str(Path(__file__).with_name("plants.py"))

@@ -33,7 +33,9 @@ class Confinement:
     """What a process may touch; all else is closed to it.
 
     `memory_bytes` is what it may have above what an empty one has, `file_bytes` the size of a
-    file that it writes. Without `programs` it starts no other program and no other process.
+    file that it writes. Without `programs` it starts no other program and no other process. One
+    that is `walled` has processes, a network and local sockets of its own, or none: what it would
+    reach by them is not there.
     """
 
     reads: Sequence[Path] = ()
@@ -45,6 +47,7 @@ class Confinement:
     file_bytes: int = 256 << 20
     open_files: int = 256
     environment: Mapping[str, str] = field(default_factory=dict)
+    walled: bool = False
 
     def readable(self) -> list[Path]:
         """Everything that is to be read, the system's own parts among it, as far as it is there."""
@@ -57,6 +60,7 @@ class Sandbox(Protocol):
     """A wall around a process; `name` is what people are told of it."""
 
     name: str
+    walls: bool
 
     def command(self, arguments: Sequence[str], confinement: Confinement) -> list[str]:
         """The command that runs these arguments behind the wall."""
@@ -65,6 +69,8 @@ class Sandbox(Protocol):
 
 class Kernel:
     """No wall of its own: what runs confines itself by `kernel.enter` as its first act."""
+
+    walls = False
 
     def __init__(self) -> None:
         self.name = "landlock" if landlock.version() else "limits"
@@ -77,6 +83,7 @@ class Bubblewrap:
     """Bubblewrap, which the machine has; the kernel's means hold inside as well."""
 
     name = "bubblewrap"
+    walls = True
 
     def __init__(self, program: str) -> None:
         self.program = program

@@ -9,7 +9,10 @@ from ai_stack.sandbox import Confinement, landlock, seccomp
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PROCESSES = 256
-MACHINE = (Path("/proc/self"), Path("/proc/meminfo"), Path("/proc/cpuinfo"), Path("/proc/stat"))
+MACHINE = [
+    *(Path(f"/proc/{name}") for name in ("self", "meminfo", "cpuinfo", "stat")),
+    *(Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")),  # how much there is to use
+]
 
 
 def enter(confinement: Confinement) -> bool:
@@ -20,21 +23,24 @@ def enter(confinement: Confinement) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _limit(confinement)
-    seen = [*confinement.readable(), *MACHINE]
+    machine = [Path("/proc")] if confinement.walled else MACHINE
+    seen = [*confinement.readable(), *machine]
     files = landlock.enter(seen, confinement.writes, network=confinement.network)
     return seccomp.enter(_filter(confinement)) and files
 
 
 def _filter(confinement: Confinement) -> seccomp.Filter:
+    """Programs behind a wall have sockets among themselves: browsers do not start without."""
+    apart = confinement.walled and confinement.programs
     groups: list[seccomp.Group] = ["kernel"]
-    if not confinement.network:
+    if not confinement.network and not apart:
         groups.append("network")
     if not confinement.programs:
         groups.append("programs")
     return seccomp.Filter(
         tuple(groups),
         threads_only=not confinement.programs,
-        local_sockets=confinement.network,
+        local_sockets=confinement.network and not apart,
     )
 
 

@@ -5,6 +5,7 @@ ours, all strings, all optional:
 
     ai-stack-uses: search documents documents:write inference
     ai-stack-isolation: apart, or inline (only skills that come with the stack)
+    ai-stack-wall: any, or bubblewrap where nothing else will do (browsers)
     ai-stack-network: none, or host
     ai-stack-reads: folders of the machine that it may read, as in ~/.cursor /proc
     ai-stack-writes: folders that it may write
@@ -35,6 +36,7 @@ MAX_BYTES, MAX_NAME, MAX_DESCRIPTION, MAX_COMPATIBILITY = 1 << 20, 64, 1024, 500
 Use: TypeAlias = Literal["search", "documents", "documents:write", "inference"]
 Isolation: TypeAlias = Literal["apart", "inline"]
 Network: TypeAlias = Literal["none", "host"]
+Wall: TypeAlias = Literal["any", "bubblewrap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Permissions:
     uses: tuple[Use, ...] = ()
     isolation: Isolation = "apart"
     network: Network = "none"
+    wall: Wall = "any"
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
@@ -112,6 +115,7 @@ def permissions_of(metadata: Mapping[str, str]) -> Permissions:
         uses=_all_of(words("uses"), get_args(Use), "uses"),
         isolation=_one_of(metadata, "isolation", get_args(Isolation)),
         network=_one_of(metadata, "network", get_args(Network)),
+        wall=_one_of(metadata, "wall", get_args(Wall)),
         reads=words("reads"),
         writes=words("writes"),
         programs=words("programs"),

@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Apart:
         self, order: Order, time_s: float, calls: Calls = offline, log: "Log | None" = None
     ) -> dict[str, Any]:
         """What came of an order. Raises what the skill raised, SkillFailed for one that overran."""
+        bounds = replace(order.confinement, walled=self.sandbox.walls)
+        order = replace(order, confinement=bounds)
         ours, theirs = socket.socketpair()
         with ours:
             process = await self._start(order, theirs)

@@ -24,6 +24,7 @@ from ai_stack.skill.manifest import Manifest
 INLINE_IS_OURS = "Only skills of the stack run inline: leave `ai-stack-isolation` out."
 NEEDS_WALL = "It asks for the network, which code that is not ours gets only behind bubblewrap."
 DISPENSABLE = "?"  # ends a choice of programs that a skill can do without
+NO_WALL = "It runs a browser, which needs bubblewrap: Debian has it as `bubblewrap`."
 WEAK = "This machine has neither bubblewrap nor Landlock, without which no foreign code is run."
 
 
@@ -92,6 +93,8 @@ class Catalog:
     def missing(self, source: SkillSource, manifest: Manifest) -> str:
         """What it lacks to run here, in one line; empty when it is ready."""
         lacks = [*_packages(manifest), *_programs(manifest)]
+        if manifest.permissions.wall == "bubblewrap" and not self.sandbox.walls:
+            lacks.append(NO_WALL)
         if source == "user":
             lacks += self._refusals(manifest)
         return " ".join(lacks)

@@ -81,7 +81,7 @@ class Execution:
         missing = fault or self.catalog.missing(entry.source, entry.found.manifest)
         if missing:
             raise SkillFailed(missing)
-        with _place() as place:
+        with run_folders() as place:
             given = context.input["parameters"]
             assert isinstance(given, Mapping)
             inputs = Inputs(self.database, context.principal, self.open_folders, place.inputs)
@@ -102,7 +102,7 @@ class Execution:
         calls = self.abilities.of(context, permissions)
         if permissions.isolation == "inline":
             return await _inline(skill, arguments, place, calls)
-        bounds = _bounds(skill.folder, permissions, place, reads)
+        bounds = bounds_of(skill.folder, permissions, place, reads)
         order = Order(str(skill.folder), str(place.folder), str(place.scratch), bounds, arguments)
         log = Log()
         try:
@@ -134,7 +134,9 @@ async def _inline(
         raise SkillFailed(f"It was ended after {time_s:g} s, its time.") from None
 
 
-def _bounds(skill: Path, permissions: Permissions, place: Place, reads: list[Path]) -> Confinement:
+def bounds_of(
+    skill: Path, permissions: Permissions, place: Place, reads: list[Path]
+) -> Confinement:
     """What its process may touch: what its SKILL.md states, its inputs, and the run's folders."""
     return Confinement(
         reads=[skill, place.inputs, *reads, *_folders(permissions.reads)],
@@ -160,7 +162,8 @@ async def _tell(context: RunContext, log: Log) -> None:
 
 
 @contextmanager
-def _place() -> Iterator[Place]:
+def run_folders() -> Iterator[Place]:
+    """The folders of one run, gone when it is over."""
     top = Path(tempfile.mkdtemp(prefix="ai-stack-skill-"))
     place = Place(top / "in", top / "out", top / "scratch")
     try:
