@@ -80,12 +80,29 @@ prepare() {
     fi
 }
 
+# What tests need beside Python packages: a browser, and the wall that skills run behind.
+programs() {
+    local missing=()
+    command -v bwrap >/dev/null || missing+=(bubblewrap)
+    command -v chromium >/dev/null || missing+=(chromium)
+    if ((${#missing[@]} == 0)); then return; fi
+    if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+        fail "the tests need the programs ${missing[*]}; on Debian: apt install ${missing[*]}"
+    fi
+    say "Installing ${missing[*]} for the tests"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2 || say "apt-get update failed; trying with the list that is there"
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        fail "apt-get could not install ${missing[*]}"
+}
+
 # All checks and tests; with arguments only the tests, and the arguments go to pytest.
 run_tests() {
     prepare requirements.lock
     prepare requirements-dev.lock
     cd -- "$root"
     if (($#)); then exec "$venv/bin/python" -m pytest "$@"; fi
+    programs
     local folders=() folder
     for folder in unit contracts integration acceptance reliability; do
         if compgen -G "tests/$folder/test_*.py" >/dev/null; then folders+=("tests/$folder"); fi

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -232,7 +231,7 @@ async def test_a_budget_is_an_end_with_an_answer(
 ) -> None:
     model.script = [calls("search", query=f"{n}") for n in range(9)]
     async with working(stack):
-        run = await worked(stack, "Search for ever.", **bounds)
+        run = await worked(stack, f"Search for ever, within {stopped}.", **bounds)
     assert run.status == "succeeded"
     assert run.output is not None
     assert run.output["stopped"] == stopped
@@ -265,9 +264,10 @@ async def test_a_killed_worker_costs_no_step_and_does_nothing_twice(
     worker = _worker(settings)
     try:
         while len(model.seen) < asked + 2:
+            assert worker.poll() is None, "the worker ended by itself"
             await asyncio.sleep(0.02)
     finally:
-        os.kill(worker.pid, signal.SIGKILL)
+        worker.kill()
         await asyncio.to_thread(worker.wait)
     model.slow_s = 0.0
     async with working(stack):
@@ -281,12 +281,9 @@ async def test_a_killed_worker_costs_no_step_and_does_nothing_twice(
 
 def _worker(settings: Settings) -> "subprocess.Popen[bytes]":
     given = settings.model_copy(update={"watch_imports": False})
-    return subprocess.Popen(
-        [sys.executable, "-m", "ai_stack", "worker"],
-        env={**environment_of(given), "PATH": os.environ["PATH"], "AI_STACK_SUPERVISED": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    variables = {**environment_of(given), "PATH": os.environ["PATH"]}
+    del variables["AI_STACK_RUNTIME_DIR"]  # no supervisor waits for it there
+    return subprocess.Popen([sys.executable, "-m", "ai_stack", "worker"], env=variables)
 
 
 def test_an_answer_fetches_nothing_when_it_is_shown() -> None:
