@@ -32,7 +32,8 @@ NETWORKED = (
 class Confinement:
     """What a process may touch; all else is closed to it.
 
-    `memory_bytes` is what it may have above what an empty one has, `file_bytes` the size of a
+    `memory_bytes` is what it may have above what an empty one has, `mapped_bytes` the addresses
+    that it may reserve where those are more, `file_bytes` the size of a
     file that it writes. Without `programs` it starts no other program and no other process. One
     that is `walled` has processes, a network and local sockets of its own, or none: what it would
     reach by them is not there.
@@ -43,6 +44,7 @@ class Confinement:
     network: bool = False
     programs: bool = False
     memory_bytes: int = 1 << 30
+    mapped_bytes: int = 0
     cpu_s: float = 120.0
     file_bytes: int = 256 << 20
     open_files: int = 256

@@ -55,7 +55,8 @@ def _limit(confinement: Confinement) -> None:
         (resource.RLIMIT_NPROC, PROCESSES),
     ]
     if not confinement.programs:
-        limits.append((resource.RLIMIT_AS, _mapped_bytes() + confinement.memory_bytes))
+        room = max(confinement.memory_bytes, confinement.mapped_bytes)
+        limits.append((resource.RLIMIT_AS, _mapped_bytes() + room))
     for kind, bound in limits:
         hard = resource.getrlimit(kind)[1]
         least = bound if hard == resource.RLIM_INFINITY else min(bound, hard)

@@ -12,6 +12,7 @@ ours, all strings, all optional:
     ai-stack-programs: programs that it starts, alternatives joined by |, ? where none will do too
     ai-stack-secrets: environment variables that it is given
     ai-stack-memory: 1024 MiB
+    ai-stack-mapped: addresses that it reserves and mostly never uses, as V8 does: 65536 MiB
     ai-stack-time: 120 s
     ai-stack-python: Python packages without which it cannot run
     ai-stack-extra: the extra of this distribution that brings them
@@ -52,6 +53,7 @@ class Permissions:
     programs: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     memory_bytes: int = 1 << 30
+    mapped_bytes: int = 1 << 30
     time_s: float = 120.0
 
 
@@ -121,6 +123,7 @@ def permissions_of(metadata: Mapping[str, str]) -> Permissions:
         programs=words("programs"),
         secrets=words("secrets"),
         memory_bytes=int(_amount(metadata, "memory", "MiB", 1024)) << 20,
+        mapped_bytes=int(_amount(metadata, "mapped", "MiB", 1024)) << 20,
         time_s=_amount(metadata, "time", "s", 120),
     )
 

@@ -144,6 +144,7 @@ def bounds_of(
         network=permissions.network == "host",
         programs=bool(permissions.programs),
         memory_bytes=permissions.memory_bytes,
+        mapped_bytes=permissions.mapped_bytes,
         cpu_s=permissions.time_s * 4,  # several threads may work at once
         open_files=4096 if permissions.programs else 256,
         environment=variables(permissions.secrets),
