@@ -108,6 +108,9 @@ def derived_schema(folder: Path) -> dict[str, Any]:
 
 def _module(folder: Path) -> ModuleType:
     name = f"{PACKAGE}.{folder.name.replace('-', '_')}"
+    if PACKAGE not in sys.modules:
+        sys.modules[PACKAGE] = ModuleType(PACKAGE)
+        sys.modules[PACKAGE].__path__ = []  # a package, so that `from . import x` finds its parent
     present = sys.modules.get(name)
     if present is not None and present.__file__ == str(folder / CODE):
         return present
