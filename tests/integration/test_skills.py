@@ -16,17 +16,20 @@ from ai_stack.errors import InvalidRequest, NotFound, SkillFailed, TooLarge, Uns
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
+from ai_stack.sandbox import Confinement, find_sandbox
 from ai_stack.server import Connection, create_app
 from ai_stack.services.runs import RunContext
 from ai_stack.services.skills import QUEUE
+from ai_stack.services.skills.apart import WRITTEN_BYTES, Apart
 from ai_stack.services.skills.files import references, unpacked
 from ai_stack.settings import Settings
+from ai_stack.skill.wire import Order
 from ai_stack.stack import Stack, open_stack
 
 ME = Principal()
 USER_SKILL = '''
 import os, sys, time
-from typing import Annotated
+from typing import Annotated, Any
 from pydantic import Field
 from ai_stack.skill import File, Folder, Skill, SkillResult, action
 
@@ -55,6 +58,11 @@ class Mine(Skill):
         said = await self.context.generate("Say anything.", max_tokens=8)
         return SkillResult({"made": len(made), "found": len(found),
                             "changed": changed["content"], "said": said is not None})
+
+    @action
+    async def call(self, ability: str, given: dict[str, Any]) -> SkillResult:
+        """Ask the stack for something by its bare name."""
+        return SkillResult({"answer": await self.context.calls(ability, given)})
 
     @action
     async def sleep(self, seconds: float) -> SkillResult:
@@ -230,6 +238,35 @@ async def test_a_skill_reaches_the_stack_within_what_it_states(stack: Stack) -> 
     assert (output["made"], output["changed"], output["said"]) == (1, "changed", True)
     events = [event async for event in stack.runs.follow(ME, found.id)]
     assert "half of it" in [event.data.get("message") for event in events]
+
+
+@pytest.mark.parametrize(
+    ("ability", "given", "error"),
+    [
+        ("search", {"query": "x", "limit": ["many"]}, "request"),
+        ("search", {"query": "x", "lims": 3}, "no option lims"),
+        ("settings", {}, "nothing that is called"),
+    ],
+)
+async def test_a_call_that_is_wrong_is_answered_at_once(
+    ability: str, given: dict[str, object], error: str, stack: Stack
+) -> None:
+    found = await run(stack, "mine", action="call", ability=ability, given=given)
+    assert "its time" not in (found.error or "")
+    assert error in (found.error or "")
+
+
+async def test_what_a_folder_held_before_is_not_what_a_skill_wrote(tmp_path: Path) -> None:
+    place(tmp_path, "mine")
+    others, out = tmp_path / "others", tmp_path / "out"
+    for folder in (others, out):
+        folder.mkdir()
+    with (others / "large").open("wb") as sparse:
+        sparse.truncate(WRITTEN_BYTES + 1)
+    folder = tmp_path / "mine"
+    bounds = Confinement(reads=[folder], writes=[out, others])
+    order = Order(str(folder), str(out), str(out), bounds, {"action": "sleep", "seconds": 1})
+    assert (await Apart(find_sandbox()).run(order, 30))["output"] == {}
 
 
 async def test_its_time_is_an_end(stack: Stack) -> None:

@@ -26,20 +26,9 @@ from ai_stack.skill.manifest import Permissions, Use
 
 Parameters: TypeAlias = Mapping[str, Any]
 Ability: TypeAlias = Callable[[Principal, Parameters], Awaitable[object]]
-SEARCHED = (
-    *("query", "limit", "offset", "filter", "mode", "rerank", "min_score", "hybrid_weight"),
-)
 LISTED = ("limit", "cursor", "filter", "search", "state")
-NEEDS: dict[str, Use] = {
-    "search": "search",
-    "document": "documents",
-    "documents": "documents",
-    "add_documents": "documents:write",
-    "put_document": "documents:write",
-    "delete_document": "documents:write",
-    "models": "inference",
-    "generate": "inference",
-}
+RANKED = ("mode", "rerank", "min_score", "hybrid_weight")
+SEARCHED = ("query", "limit", "offset", "filter", *RANKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +41,35 @@ class Abilities:
 
     def of(self, context: RunContext, permissions: Permissions) -> Calls:
         """The calls of one run, in the name of whoever started it."""
+        offered = self._offered()
 
         async def call(ability: str, parameters: Parameters) -> Any:
             if ability == "progress":
                 return await _progress(context, parameters)
-            need = NEEDS.get(ability)
-            if need is None or need not in permissions.uses:
+            if ability not in offered:
+                raise InvalidRequest(f"A stack has nothing that is called {ability[:100]!r}.")
+            use, answer = offered[ability]
+            if use not in permissions.uses:
                 raise Forbidden(
-                    f"This skill does not state that it uses {need or ability}"
+                    f"This skill does not state that it uses {use}"
                     " (`ai-stack-uses` in its SKILL.md)."
                 )
-            answer = await self._named(ability)(context.principal, parameters)
-            return orjson.loads(orjson.dumps(answer))
+            return orjson.loads(orjson.dumps(await answer(context.principal, parameters)))
 
         return call
 
-    def _named(self, ability: str) -> Ability:
-        found: dict[str, Ability] = {
-            "search": self._search,
-            "document": self._document,
-            "documents": self._page,
-            "add_documents": self._add,
-            "put_document": self._put,
-            "delete_document": self._delete,
-            "models": self._models,
-            "generate": self._generate,
+    def _offered(self) -> dict[str, tuple[Use, Ability]]:
+        """What can be asked, with the use that it needs."""
+        return {
+            "search": ("search", self._search),
+            "document": ("documents", self._document),
+            "documents": ("documents", self._page),
+            "add_documents": ("documents:write", self._add),
+            "put_document": ("documents:write", self._put),
+            "delete_document": ("documents:write", self._delete),
+            "models": ("inference", self._models),
+            "generate": ("inference", self._generate),
         }
-        return found[ability]
 
     async def _search(self, caller: Principal, given: Parameters) -> object:
         answer = await self.search.search(search_request(given), caller)

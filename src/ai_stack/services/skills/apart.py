@@ -6,16 +6,17 @@ on what it writes, and is ended with all that it began when the run is over or c
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import psutil
 
@@ -33,24 +34,28 @@ BUSY_CALLS = 16
 EMPTY_BYTES = 64 << 20  # what a process has before it does anything
 WRITTEN_BYTES = 1 << 30
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Processes for skills; what they print is handed to `log` line by line."""
+    """Processes for skills, behind a wall."""
 
     sandbox: Sandbox
 
     async def run(
-        self, order: Order, time_s: float, calls: Calls = offline, log: "Log | None" = None
+        self, order: Order, time_s: float, calls: Calls = offline, said: "Log | None" = None
     ) -> dict[str, Any]:
-        """What came of an order. Raises what the skill raised, SkillFailed for one that overran."""
+        """What came of an order; what the skill prints meanwhile is `said`.
+
+        Raises what the skill raised, SkillFailed for one that overran.
+        """
         bounds = replace(order.confinement, walled=self.sandbox.walls)
         order = replace(order, confinement=bounds)
         ours, theirs = socket.socketpair()
         with ours:
             process = await self._start(order, theirs)
-            said = log or Log()
-            reading = asyncio.create_task(said.read(process))
+            reading = asyncio.create_task((said or Log()).read(process))
             try:
                 async with asyncio.timeout(time_s):
                     return await _attended(process, ours, order, calls)
@@ -125,6 +130,9 @@ class Attendance:
             answer["result"] = await self.calls(ability, parameters)
         except AIStackError as error:
             answer["error"] = error_json(error)
+        except Exception:  # unanswered, the skill would wait until its time ends
+            log.exception("a skill's call failed unexpectedly")
+            answer["error"] = error_json(AIStackError())
         with suppress(ConnectionError):
             self.writer.write(encoded(answer))
             await self.writer.drain()
@@ -154,19 +162,23 @@ async def _attended(
         await attendance.aclose()
 
 
-async def _watch(pid: int, order: Order) -> dict[str, Any]:
-    """Look at memory and disk now and then; raises SkillFailed when there is too much of one."""
-    bounds = order.confinement
+async def _watch(pid: int, order: Order) -> Never:
+    """Look at memory and disk now and then; raises SkillFailed when there is too much of one.
+
+    The run's own folders begin empty; what others hold that the skill may write is not its doing.
+    """
+    memory_bytes = order.confinement.memory_bytes
+    own = {Path(order.folder), Path(order.scratch)}
     while True:
         await asyncio.sleep(LOOK_S)
-        used, written = await asyncio.to_thread(_used, pid, bounds.writes)
-        if used > bounds.memory_bytes + EMPTY_BYTES:
-            raise SkillFailed(f"It used more than {bounds.memory_bytes >> 20} MiB, its memory.")
+        used, written = await asyncio.to_thread(_used, pid, own)
+        if used > memory_bytes + EMPTY_BYTES:
+            raise SkillFailed(f"It used more than {memory_bytes >> 20} MiB, its memory.")
         if written > WRITTEN_BYTES:
             raise SkillFailed(f"It wrote more than {WRITTEN_BYTES >> 20} MiB.")
 
 
-def _used(pid: int, folders: tuple[Path, ...] | Any) -> tuple[int, int]:
+def _used(pid: int, folders: Collection[Path]) -> tuple[int, int]:
     """(bytes of memory, bytes of files) of a process, all that it began, and its folders."""
     memory = 0
     with suppress(psutil.Error):
