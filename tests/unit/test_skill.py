@@ -12,7 +12,7 @@ from ai_stack.services.inference.schemas import compiled
 from ai_stack.skill import Context, File, Folder, Skill, SkillResult, action
 from ai_stack.skill.discovery import derived_schema, discover_skills
 from ai_stack.skill.examples import differences, read_examples
-from ai_stack.skill.manifest import parse_manifest
+from ai_stack.skill.manifest import parse_manifest, read_manifest
 from ai_stack.skill.wire import error_json, error_of, result_json
 
 CODE = '''
@@ -266,3 +266,11 @@ async def test_the_files_beside_a_skill_are_its_package(tmp_path: Path) -> None:
     make(tmp_path, "packaged", code)
     result = await discover_skills(tmp_path)["packaged"].execute(number=2)
     assert result.output == {"doubled": 4}
+
+
+def test_a_description_longer_than_the_standards_is_listed_but_not_valid(tmp_path: Path) -> None:
+    folder = make(tmp_path, "wordy")
+    (folder / "SKILL.md").write_text(head(name="wordy", description="word " * 300))
+    assert "wordy" in discover_skills(tmp_path)
+    with pytest.raises(InvalidRequest, match="1024"):
+        read_manifest(folder)

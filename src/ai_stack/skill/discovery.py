@@ -74,7 +74,7 @@ def discover_skills(folder: str | Path = OURS) -> Skills:
         if path.name.startswith((".", "_")) or not path.is_dir():
             continue
         try:
-            found[path.name] = FoundSkill(path, read_manifest(path))
+            found[path.name] = FoundSkill(path, read_manifest(path, lenient=True))
         except InvalidRequest as error:
             broken[path.name] = error.message
     return Skills(found, broken)

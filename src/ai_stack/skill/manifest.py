@@ -34,6 +34,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HEAD = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL)
 LOOSE = re.compile(r"^(description|compatibility|license):[ \t]+(?![\"'|>])(.+)$", re.MULTILINE)
 MAX_BYTES, MAX_NAME, MAX_DESCRIPTION, MAX_COMPATIBILITY = 1 << 20, 64, 1024, 500
+LENIENCE = 8
 Use: TypeAlias = Literal["search", "documents", "documents:write", "inference"]
 Isolation: TypeAlias = Literal["apart", "inline"]
 Network: TypeAlias = Literal["none", "host"]
@@ -73,8 +74,11 @@ class Manifest:
     extra: str = ""
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a skill's folder; InvalidRequest says in one sentence what is wrong."""
+def read_manifest(folder: Path, *, lenient: bool = False) -> Manifest:
+    """The manifest of a skill's folder; InvalidRequest says in one sentence what is wrong.
+
+    `lenient` takes longer texts than the standard allows, as skills have them that others wrote.
+    """
     file = folder / FILE
     try:
         if file.stat().st_size > MAX_BYTES:
@@ -84,21 +88,23 @@ def read_manifest(folder: Path) -> Manifest:
         raise InvalidRequest(f"There is no {FILE} in it that can be read.") from None
     except UnicodeDecodeError:
         raise InvalidRequest(f"{FILE} is not UTF-8.") from None
-    return parse_manifest(text.replace("\r\n", "\n").removeprefix("\ufeff"), folder.name)
+    plain = text.replace("\r\n", "\n").removeprefix("\ufeff")
+    return parse_manifest(plain, folder.name, lenient=lenient)
 
 
-def parse_manifest(text: str, folder_name: str) -> Manifest:
+def parse_manifest(text: str, folder_name: str, *, lenient: bool = False) -> Manifest:
     """The manifest that a text is, for a folder of this name; InvalidRequest."""
+    more = LENIENCE if lenient else 1
     found = _parts(text)
     head = _head(found[1])
     name = _name(head, folder_name)
     metadata = _metadata(head)
     return Manifest(
         name=name,
-        description=_text(head, "description", MAX_DESCRIPTION, required=True),
+        description=_text(head, "description", more * MAX_DESCRIPTION, required=True),
         body=found[2].strip(),
         license=_text(head, "license", MAX_BYTES),
-        compatibility=_text(head, "compatibility", MAX_COMPATIBILITY),
+        compatibility=_text(head, "compatibility", more * MAX_COMPATIBILITY),
         allowed_tools=_words(head.get("allowed-tools")),
         metadata=metadata,
         permissions=permissions_of(metadata),
