@@ -6,7 +6,6 @@ but these and the vector engine.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
 from uuid import UUID
 
 from ai_stack.database import Database, Record
@@ -19,6 +18,19 @@ from ai_stack.models.search import Hit
 
 RARE_ENOUGH = 4000
 WEIGHTS = "{0.5, 0.5, 0.5, 1.0}"
+TELLING = """
+WITH wanted AS MATERIALIZED (SELECT lexeme FROM unnest(public.search_words(%(query)s))),
+shared AS MATERIALIZED (
+  SELECT lexeme, coalesce(share, 0)::float8 AS share FROM wanted
+  LEFT JOIN tenant.common_words((SELECT array_agg(lexeme) FROM wanted)) ON word = lexeme
+  ORDER BY 2, 1 LIMIT 32),
+counted AS (
+  SELECT lexeme, share, row_number() OVER rarest AS place,
+    tenant.count_chunks() * sum(share) OVER rarest AS matched
+  FROM shared WINDOW rarest AS (ORDER BY share, lexeme ROWS UNBOUNDED PRECEDING)),
+telling AS MATERIALIZED (
+  SELECT quote_literal(lexeme)::tsquery AS word, ln(1 + 1 / greatest(share, 1e-4)) AS rarity
+  FROM counted WHERE place = 1 OR matched <= %(enough)s)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,56 +71,30 @@ def _shown(row: Record) -> Shown:
 
 
 async def keyword(
-    database: Database, project_id: UUID, query: str, limit: int, filter: Filter | None
+    database: Database,
+    project_id: UUID,
+    query: str,
+    limit: int,
+    filter: Filter | None,
+    *,
+    enough: int = RARE_ENOUGH,
 ) -> list[Hit]:
     """Chunks with any of the query's telling words, the sum of those words' rarity first.
 
     The score is Σ idf(word) · rank(word), a saturating count of the word in the chunk in which
     its heading counts double: BM25's shape (Robertson and Zaragoza 2009) without its length
-    term, since chunks are of one length.
+    term, since chunks are of one length. The telling words are as many, rarest first, as match
+    `enough` chunks together, and at least one: what a search costs is the chunks that it ranks.
     """
-    words = await _telling_words(database, project_id, query)
-    if not words:
-        return []
     condition, parameters = compile_filter(filter)
-    score = " + ".join(
-        f"%(i{n})s * ts_rank('{WEIGHTS}', c.words, %(w{n})s::tsquery)" for n in range(len(words))
-    )
-    for n, (word, rarity) in enumerate(words):
-        parameters |= {f"w{n}": word, f"i{n}": rarity}
+    # A chunk goes with its document, so its document is read for a filter alone.
+    documents = "" if filter is None else "JOIN documents d ON d.id = c.document_id"
     rows = await database.read(
         project_id,
-        f"SELECT c.id, c.document_id, ({score})::float8 AS score FROM chunks c"
-        f" JOIN documents d ON d.id = c.document_id"
-        f" WHERE c.words @@ %(any)s::tsquery AND {condition} ORDER BY score DESC, c.id LIMIT %(n)s",
-        {**parameters, "any": " | ".join(word for word, _ in words), "n": limit},
+        f"{TELLING} SELECT id, document_id, sum(score) AS score FROM (SELECT c.id, c.document_id,"
+        f" t.rarity * ts_rank('{WEIGHTS}', c.words, t.word) AS score FROM telling t"
+        f" JOIN chunks c ON c.words @@ t.word {documents} WHERE {condition}) found"
+        " GROUP BY id, document_id ORDER BY score DESC, id LIMIT %(n)s",
+        {**parameters, "query": query, "enough": enough, "n": limit},
     )
     return [Hit(*row) for row in rows]
-
-
-async def _telling_words(
-    database: Database, project_id: UUID, query: str
-) -> list[tuple[str, float]]:
-    """(word as a tsquery, idf), rarest first, without the words too common to tell anything."""
-    rows = await database.read(
-        project_id,
-        "WITH wanted AS (SELECT lexeme FROM unnest(public.search_words(%(query)s))),"
-        " common AS (SELECT * FROM tenant.common_words((SELECT array_agg(lexeme) FROM wanted)))"
-        " SELECT quote_literal(lexeme), share, tenant.count_chunks() FROM wanted"
-        " LEFT JOIN common ON common.word = lexeme",
-        {"query": query},
-    )
-    return _rarest([(r[0], r[1], r[2]) for r in rows])
-
-
-def _rarest(rows: Sequence[Record]) -> list[tuple[str, float]]:
-    """As many words, rarest first, as match RARE_ENOUGH chunks together; at least one."""
-    known = sorted((share or 0.0, word, total) for word, share, total in rows)
-    kept: list[tuple[str, float]] = []
-    matched = 0.0
-    for share, word, total in known[:32]:
-        matched += share * total
-        if kept and matched > RARE_ENOUGH:
-            break
-        kept.append((word, log(1 + 1 / max(share, 1e-4))))
-    return kept

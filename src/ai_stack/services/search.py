@@ -31,7 +31,7 @@ from ai_stack.services.fusion import fuse
 from ai_stack.vectors import VectorQuery, Vectors
 
 DEPTH, SPARE = 1, 8
-FUSED_DEPTH = 100
+FUSED_DEPTH, FUSED_ENOUGH = 100, 3000
 RERANK_DEPTH = 30
 DEEPEST = 2000
 PASSAGES = 5
@@ -117,7 +117,7 @@ class Search:
     async def _hybrid(self, request: SearchRequest, principal: Principal, depth: int) -> Found:
         dense, keyword = await asyncio.gather(
             self._dense(request, principal, depth),
-            self._keyword(request, principal, depth),
+            self._keyword(request, principal, depth, FUSED_ENOUGH),
             return_exceptions=True,
         )
         if isinstance(keyword, BaseException):
@@ -146,10 +146,19 @@ class Search:
             return model, np.asarray(request.vector, dtype=np.float32)
 
     async def _keyword(
-        self, request: SearchRequest, principal: Principal, depth: int
+        self,
+        request: SearchRequest,
+        principal: Principal,
+        depth: int,
+        enough: int = rows.RARE_ENOUGH,
     ) -> Sequence[Hit]:
         return await rows.keyword(
-            self.database, principal.project_id, request.query or "", depth, request.filter
+            self.database,
+            principal.project_id,
+            request.query or "",
+            depth,
+            request.filter,
+            enough=enough,
         )
 
     async def _reranked(self, request: SearchRequest, principal: Principal, found: Found) -> Found:
