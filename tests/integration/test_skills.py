@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import os
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from ai_stack.models.runs import Run
 from ai_stack.sandbox import Confinement, find_sandbox
 from ai_stack.server import Connection, create_app
 from ai_stack.services.runs import RunContext
-from ai_stack.services.skills import QUEUE
+from ai_stack.services.skills import FILE_BYTES, QUEUE
 from ai_stack.services.skills.apart import WRITTEN_BYTES, Apart
 from ai_stack.services.skills.files import references, unpacked
 from ai_stack.settings import Settings
@@ -190,6 +191,7 @@ async def test_files_go_in_by_every_form_and_come_out(stack: Stack) -> None:
         ("relative.txt", "run:ID/NAME"),
         ("document:absent", "no document"),
         ("run:00000000-0000-7000-8000-000000000001/x", "no file"),
+        (f"run:{'-' * 36}/x", "run:ID/NAME"),
         ("data:nonsense", "data: URL"),
         ("data:text/plain;base64,***", "base64"),
     ],
@@ -393,3 +395,45 @@ def test_files_are_found_wherever_a_schema_has_them() -> None:
         ("one",): "file",
         ("many", 0, "source"): "folder",
     }
+
+
+async def test_the_files_of_a_skill_are_those_in_its_folder(stack: Stack, tmp_path: Path) -> None:
+    folder = stack.settings.config_dir / "skills" / "linked"
+    place(folder.parent, "linked", code="")
+    (tmp_path / "secret.txt").write_text("a secret")
+    (folder / "away.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "near.txt").symlink_to(folder / "SKILL.md")
+    with (folder / "large.bin").open("wb") as sparse:
+        sparse.truncate(FILE_BYTES + 1)
+    assert list(await stack.skills.files("linked")) == ["SKILL.md", "large.bin", "near.txt"]
+    assert list(await stack.skills.contents("linked")) == ["SKILL.md", "near.txt"]
+    with pytest.raises(NotFound):
+        await stack.skills.file("linked", "away.txt")
+    with pytest.raises(TooLarge):
+        await stack.skills.file("linked", "large.bin")
+
+
+async def test_another_version_of_a_skill_is_seen_though_its_time_is_the_same(
+    stack: Stack,
+) -> None:
+    skills = stack.settings.config_dir / "skills"
+    place(skills, "versioned", code="")
+    manifest = skills / "versioned" / "SKILL.md"
+    assert await stack.skills.instructions("versioned") == "Read me first."
+    before = manifest.stat()
+    other = manifest.with_name("other")
+    other.write_text(manifest.read_text().replace("first", "second"))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.rename(manifest)
+    assert await stack.skills.instructions("versioned") == "Read me second."
+
+
+def test_a_damaged_archive_is_told(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("a.txt", os.urandom(64).hex() * 64)
+    damaged = bytearray(archive.read_bytes())
+    damaged[60:90] = b"\xff" * 30
+    archive.write_bytes(damaged)
+    with pytest.raises(InvalidRequest):
+        unpacked(archive, tmp_path / "out")

@@ -4,21 +4,19 @@ https://modelcontextprotocol.io/seps/2640-skills-extension. A skill is `skill://
 its other files lie beside it.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from mimetypes import guess_type
 from typing import Any
 from urllib.parse import quote, unquote
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, PaginatedRequestParams, RequestParams
 
-from ai_stack.errors import AIStackError, NotFound
+from ai_stack.errors import AIStackError, NotFound, TooLarge
 from ai_stack.mcp.calls import Call, Context
 from ai_stack.mcp.failures import protocol_error, resource_not_found
-from ai_stack.models.skills import Listed
+from ai_stack.models.skills import Listed, media_type_of
 from ai_stack.services.skills import Skills
 from ai_stack.skill.manifest import FILE, head_of
 
@@ -55,7 +53,7 @@ async def list_skills(context: Context, params: PaginatedRequestParams) -> dict[
     """`skills/list`."""
     call, after = Call.of(context), params.cursor or ""
     left = [skill.name for skill in await call.skills() if skill.name > after]
-    entries = [await asyncio.to_thread(entry, call.stack.skills, name) for name in left[:PAGE]]
+    entries = [await entry(call.stack.skills, name) for name in left[:PAGE]]
     shown = {"skills": entries, **FRESH}
     return {**shown, "nextCursor": left[PAGE - 1]} if len(left) > PAGE else shown
 
@@ -67,7 +65,7 @@ async def get_skill(context: Context, params: SkillParams) -> dict[str, Any]:
         if not params.uri.startswith(SCHEME) or path != FILE:
             raise NotFound("There is no skill with this URI.")
         skills = Call.of(context).stack.skills
-        return {"skill": await asyncio.to_thread(entry, skills, name), **FRESH}
+        return {"skill": await entry(skills, name), **FRESH}
     except AIStackError as error:
         raise protocol_error(error, {"uri": params.uri[:2000]}) from error
 
@@ -75,7 +73,7 @@ async def get_skill(context: Context, params: SkillParams) -> dict[str, Any]:
 async def read_directory(context: Context, params: DirectoryParams) -> dict[str, Any]:
     """`resources/directory/read`: what lies directly in a folder of a skill."""
     name, folder = parts_of(params.uri)
-    files = _files(Call.of(context), params.uri, name)
+    files = await _files(Call.of(context), params.uri, name)
     below = f"{folder}/" if folder else ""
     inside = [path.removeprefix(below) for path in files if path.startswith(below)]
     if not inside:
@@ -87,9 +85,9 @@ async def read_directory(context: Context, params: DirectoryParams) -> dict[str,
     return {"resources": listed, **FRESH}
 
 
-def entry(skills: Skills, name: str) -> dict[str, Any]:
+async def entry(skills: Skills, name: str) -> dict[str, Any]:
     """What `skills/list` tells of one skill: its head word for word, and a hash for each file."""
-    files = {path: skills.file(name, path) for path in skills.files(name)}
+    files = await skills.contents(name)
     return {
         "uri": uri_of(name),
         "frontmatter": _json_of(head_of(files[FILE].decode())),
@@ -114,30 +112,28 @@ def resource(skill: Listed) -> dict[str, Any]:
     }
 
 
-def read(call: Call, uri: str) -> tuple[str, bytes]:
+async def read(call: Call, uri: str) -> tuple[str, bytes]:
     """A file's media type and bytes."""
     name, path = parts_of(uri)
-    files = _files(call, uri, name)
-    if path not in files:
-        raise resource_not_found(uri)
-    return media_type(path), call.stack.skills.file(name, path)
+    try:
+        return media_type_of(path), await call.stack.skills.file(name, path)
+    except TooLarge as error:
+        raise protocol_error(error) from error
+    except AIStackError as error:
+        raise resource_not_found(uri) from error
 
 
-def media_type(path: str) -> str:
-    return MARKDOWN if path.endswith(".md") else guess_type(path)[0] or "application/octet-stream"
-
-
-def _files(call: Call, uri: str, name: str) -> Mapping[str, int]:
+async def _files(call: Call, uri: str, name: str) -> Mapping[str, int]:
     if not uri.startswith(SCHEME):
         raise resource_not_found(uri)
     try:
-        return call.stack.skills.files(name)
+        return await call.stack.skills.files(name)
     except AIStackError as error:
         raise resource_not_found(uri) from error
 
 
 def _child(name: str, path: str, *, is_folder: bool) -> dict[str, Any]:
-    kind = DIRECTORY if is_folder else media_type(path)
+    kind = DIRECTORY if is_folder else media_type_of(path)
     return {"uri": uri_of(name, path), "name": path.rpartition("/")[2], "mimeType": kind}
 
 

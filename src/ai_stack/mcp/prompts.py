@@ -99,7 +99,7 @@ async def _instructions(call: Call, name: str) -> Result:
     skill = await call.stack.skills.get(name)
     if skill.acts:
         raise NotFound("There is no prompt of this name.")
-    text = {"type": "text", "text": call.stack.skills.instructions(name)}
+    text = {"type": "text", "text": await call.stack.skills.instructions(name)}
     return {"description": skill.description, "messages": [_message(text)]}
 
 

@@ -60,7 +60,7 @@ async def read_resource(context: Context, params: ReadResourceRequestParams) -> 
     """A document's text, a file of a skill, or one that a run made."""
     call, uri = Call.of(context), str(params.uri)
     if uri.startswith(manifests.SCHEME):
-        return {"contents": [_contents(uri, *manifests.read(call, uri))]}
+        return {"contents": [_contents(uri, *await manifests.read(call, uri))]}
     if uri.startswith(artifacts.SCHEME):
         return {"contents": [_contents(uri, *await artifacts.read(call, uri))]}
     document = await _document(call, uri)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Literal, NotRequired
+from typing import Any, NotRequired
 from uuid import UUID
 
 import anyio
@@ -15,7 +15,7 @@ from ai_stack.errors import Conflict
 from ai_stack.mcp.artifacts import output_of
 from ai_stack.mcp.calls import Call
 from ai_stack.mcp.tools import READS, Answer, Arguments, Hints, Tool
-from ai_stack.models.runs import ENDED, Event, Run
+from ai_stack.models.runs import ENDED, Event, Run, RunStatus
 
 log = logging.getLogger(__name__)
 LONGEST_S = 900.0
@@ -37,7 +37,7 @@ class StatusArguments(RunArguments):
 class Status(TypedDict):
     run_id: str
     kind: str
-    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    status: RunStatus
     output: NotRequired[dict[str, Any]]
     error: NotRequired[str]
     progress: NotRequired[dict[str, Any]]

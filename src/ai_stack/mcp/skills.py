@@ -69,7 +69,7 @@ async def show_skill(call: Call, asked: NameArguments) -> Answer:
     """A skill's instructions and the JSON Schema of its parameters. Read it before you run it."""
     skills = call.stack.skills
     skill = await skills.get(asked.name)
-    shown = {**_short(skill), "instructions": skills.instructions(asked.name)}
+    shown = {**_short(skill), "instructions": await skills.instructions(asked.name)}
     return {**shown, "parameters": skill.parameters} if skill.acts else shown
 
 

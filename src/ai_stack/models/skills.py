@@ -1,5 +1,6 @@
 """Skills as callers know them."""
 
+import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,6 +49,26 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A skill with what its folder holds: instructions, and files with their sizes in bytes.
+
+    A folder that is no skill has none.
+    """
+
+    listed: Listed
+    instructions: str
+    files: Mapping[str, int]
+
+    def json(self) -> dict[str, object]:
+        """As it is shown alone."""
+        shown = self.listed.json()
+        if self.files:
+            files = [{"path": path, "size_bytes": size} for path, size in self.files.items()]
+            shown |= {"instructions": self.instructions, "files": files}
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A file that a run made."""
 
@@ -57,3 +78,8 @@ class Artifact:
 
     def json(self) -> dict[str, object]:
         return {"name": self.name, "media_type": self.media_type, "size_bytes": self.size_bytes}
+
+
+def media_type_of(name: str) -> str:
+    """What a file is, by its name."""
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"

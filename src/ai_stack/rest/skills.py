@@ -1,6 +1,5 @@
 """Skills over REST: the list, one of them with its files, its runs and what they made."""
 
-import mimetypes
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ai_stack.errors import Unsupported
 from ai_stack.models.answers import skill_run_json
 from ai_stack.models.runs import ENDED
+from ai_stack.models.skills import media_type_of
 from ai_stack.rest.answers import respond
 from ai_stack.rest.multipart import read_form
 from ai_stack.rest.requests import Caller, JsonRoute, UseStack
@@ -42,7 +42,7 @@ async def list_skills(stack: UseStack, caller: Caller, query: str | None = None)
 
     With `query` those that fit it, the best first.
     """
-    found = await (stack.skills.items() if query is None else stack.skills.find(query, 29))
+    found = await (stack.skills.items() if query is None else stack.skills.find(query))
     return respond({"items": [skill.json() for skill in found], "next_cursor": None})
 
 
@@ -72,21 +72,14 @@ async def get_skill_run(stack: UseStack, caller: Caller, id: UUID) -> Response:
 @router.get("/skills/{name}")
 async def get_skill(stack: UseStack, caller: Caller, name: str) -> Response:
     """One skill, with its instructions and the files of its folder."""
-    listed = await stack.skills.get(name)
-    shown = listed.json()
-    if listed.description:
-        shown["instructions"] = stack.skills.instructions(name)
-        files = stack.skills.files(name)
-        shown["files"] = [{"path": path, "size_bytes": size} for path, size in files.items()]
-    return respond(shown)
+    return respond((await stack.skills.open(name)).json())
 
 
 @router.get("/skills/{name}/files/{path:path}")
 async def get_skill_file(stack: UseStack, caller: Caller, name: str, path: str) -> Response:
     """A file of a skill's folder, SKILL.md among them."""
-    kind = "text/markdown" if path.endswith(".md") else mimetypes.guess_type(path)[0]
-    content = stack.skills.file(name, path)
-    return Response(content, media_type=kind or "application/octet-stream", headers=CLOSED)
+    content = await stack.skills.file(name, path)
+    return Response(content, media_type=media_type_of(path), headers=CLOSED)
 
 
 @router.post(
@@ -102,7 +95,6 @@ async def execute_skill(stack: UseStack, caller: Caller, name: str, body: Execut
 @router.get("/runs/{id}/artifacts")
 async def list_artifacts(stack: UseStack, caller: Caller, id: UUID) -> Response:
     """The files that a run made, or that were given for runs."""
-    await stack.runs.get(caller, id)
     files = await stack.skills.artifacts(caller, id)
     return respond({"items": [file.json() for file in files], "next_cursor": None})
 

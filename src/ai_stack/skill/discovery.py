@@ -22,17 +22,16 @@ OURS = Path(__file__).parent.parent / "skills"
 
 
 class FoundSkill(Skill):
-    """A skill as its folder tells it; its code is loaded when it is executed."""
+    """A skill as its folder tells it; its code is loaded when it is executed.
+
+    One that `acts` has code; one that does not is instructions.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         self.name, self.description = manifest.name, manifest.description
         self.parameters = _schema(folder)
-
-    @property
-    def acts(self) -> bool:
-        """Whether it has code; one without is instructions."""
-        return (self.folder / CODE).is_file()
+        self.acts = (folder / CODE).is_file()
 
     def bound(self, context: Context) -> Skill:
         """The skill's own object for one run; Unsupported for a skill of instructions."""

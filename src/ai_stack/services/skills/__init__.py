@@ -3,12 +3,14 @@
 A run is done in the worker; here it is checked, started, and waited for.
 """
 
+import asyncio
 import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,15 +18,21 @@ from jsonschema_rs import ValidationError
 
 from ai_stack.database import Database, artifacts
 from ai_stack.database.artifacts import StoredFile
-from ai_stack.errors import AIStackError, InvalidRequest, NotFound, SkillFailed, Unsupported
+from ai_stack.errors import (
+    AIStackError,
+    InvalidRequest,
+    NotFound,
+    SkillFailed,
+    TooLarge,
+    Unsupported,
+)
 from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
-from ai_stack.models.skills import Artifact, Listed
+from ai_stack.models.skills import Artifact, Listed, Opened
 from ai_stack.services.inference.schemas import compiled
 from ai_stack.services.runs import Runs
 from ai_stack.services.skills.catalog import Catalog, Entry
 from ai_stack.services.skills.schemas import Schemas
-from ai_stack.skill.discovery import FoundSkill
 from ai_stack.skill.manifest import FILE
 
 KIND, QUEUE = "skill", "skills"
@@ -45,18 +53,19 @@ class Skills:
 
     async def items(self) -> list[Listed]:
         """Every skill by its name, those that cannot run here with what they lack."""
-        entries = self.catalog.entries()
-        return [await self._listed(entries[name]) for name in sorted(entries)]
+        entries = await self.catalog.entries()
+        found = [(entries[name], *await self.schemas.of(entries[name])) for name in sorted(entries)]
+        return await asyncio.to_thread(lambda: [self.catalog.listed(*one) for one in found])
 
     async def get(self, name: str) -> Listed:
         """One skill; NotFound."""
-        return await self._listed(self.catalog.entry(name))
+        return await self._listed(await self.catalog.entry(name))
 
-    async def find(self, query: str, limit: int = 5) -> list[Listed]:
+    async def find(self, query: str, limit: int | None = None) -> list[Listed]:
         """The skills whose name and description have most of a query's words; those that are ready
         come before others of the same rank."""
         listed = [one for one in await self.items() if one.description]
-        texts = {one.name: words(f"{one.name} {one.name} {one.description}") for one in listed}
+        texts = {one.name: {*words(f"{one.name} {one.description}")} for one in listed}
         spread = Counter(word for text in texts.values() for word in text)
         wanted = words(query)
 
@@ -67,27 +76,41 @@ class Skills:
         ranked = sorted(listed, key=lambda one: (score(one), one.ready), reverse=True)
         return [one for one in ranked if score(one) > 0][:limit]
 
-    def instructions(self, name: str) -> str:
+    async def open(self, name: str) -> Opened:
+        """One skill with its instructions and the files of its folder; NotFound."""
+        entry = await self.catalog.entry(name)
+        listed = await self._listed(entry)
+        if entry.found is None:
+            return Opened(listed, "", {})
+        return Opened(listed, entry.found.manifest.body, await self.files(name))
+
+    async def instructions(self, name: str) -> str:
         """The body of its SKILL.md."""
-        return self._found(name).manifest.body
+        return (await self.catalog.entry(name)).skill().manifest.body
 
-    def files(self, name: str) -> dict[str, int]:
+    async def files(self, name: str) -> dict[str, int]:
         """The files of its folder, with their sizes in bytes; SKILL.md is the first."""
-        folder = self._found(name).folder
-        paths = [
-            p for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts
-        ]
-        paths.sort(key=lambda path: path.name != FILE or path.parent != folder)
-        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+        return await asyncio.to_thread(_sizes, await self._folder(name))
 
-    def file(self, name: str, path: str) -> bytes:
-        """One of these files; NotFound, and for all that is outside the folder."""
-        folder = self._found(name).folder
-        if path not in self.files(name) or not (folder / path).resolve().is_relative_to(
-            folder.resolve()
-        ):
+    async def file(self, name: str, path: str) -> bytes:
+        """One of these files; NotFound, TooLarge."""
+        size_bytes = (await self.files(name)).get(path)
+        if size_bytes is None:
             raise NotFound(f"{name} has no file {path[:100]!r}.")
-        return (folder / path).read_bytes()[:FILE_BYTES]
+        if size_bytes > FILE_BYTES:
+            raise TooLarge(f"This file is larger than {FILE_BYTES >> 20} MiB; read it on its disk.")
+        return await asyncio.to_thread((await self._folder(name) / path).read_bytes)
+
+    async def contents(self, name: str) -> dict[str, bytes]:
+        """These files as they are, those aside that `file` does not give."""
+        folder = await self._folder(name)
+        return await asyncio.to_thread(
+            lambda: {
+                path: (folder / path).read_bytes()
+                for path, size_bytes in _sizes(folder).items()
+                if size_bytes <= FILE_BYTES
+            }
+        )
 
     async def execute(
         self,
@@ -111,11 +134,12 @@ class Skills:
         )
         if background:
             return run
-        time_s = self._found(name).manifest.permissions.time_s
+        time_s = (await self.catalog.entry(name)).skill().manifest.permissions.time_s
         return await self.runs.wait(principal, run.id, time_s + SLACK_S)
 
     async def artifacts(self, principal: Principal, run_id: UUID) -> list[Artifact]:
-        """The files of a run, in their order."""
+        """The files of a run, in their order; NotFound for a run that there is not."""
+        await self.runs.get(principal, run_id)
         async with self.database.transaction(principal.project_id) as tx:
             files = await artifacts.of_run(tx, run_id)
         return [Artifact(file.name, file.media_type, file.size_bytes) for file in files]
@@ -134,13 +158,10 @@ class Skills:
 
     async def _listed(self, entry: Entry) -> Listed:
         schema, fault = await self.schemas.of(entry)
-        return self.catalog.listed(entry, schema, fault)
+        return await asyncio.to_thread(self.catalog.listed, entry, schema, fault)
 
-    def _found(self, name: str) -> FoundSkill:
-        entry = self.catalog.entry(name)
-        if entry.found is None:
-            raise SkillFailed(entry.fault)
-        return entry.found
+    async def _folder(self, name: str) -> Path:
+        return (await self.catalog.entry(name)).skill().folder
 
 
 def check(listed: Listed, parameters: Mapping[str, Any]) -> None:
@@ -151,6 +172,18 @@ def check(listed: Listed, parameters: Mapping[str, Any]) -> None:
     if fields:
         told = "; ".join(f"{place}: {why}" for place, why in fields.items())
         raise InvalidRequest(f"{listed.name} cannot take this: {told}.", fields=fields)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """A folder's files; a link that leads out of it is none of them."""
+    top = folder.resolve()
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if "__pycache__" not in path.parts and path.is_file() and path.resolve().is_relative_to(top)
+    ]
+    found.sort(key=lambda path: path.name != FILE or path.parent != folder)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
 
 
 def _faults(error: ValidationError) -> Iterator[tuple[str, str]]:

@@ -4,17 +4,17 @@ Ours come with the stack, others lie in folders of the user's. A name of ours st
 folders are looked at anew when one of them has changed.
 """
 
+import asyncio
 import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from ai_stack.errors import NotFound
+from ai_stack.errors import NotFound, SkillFailed
 from ai_stack.models.skills import Listed, SkillSource
 from ai_stack.sandbox import Sandbox
 from ai_stack.settings import plain_environment
@@ -27,6 +27,8 @@ DISPENSABLE = "?"  # ends a choice of programs that a skill can do without
 NO_WALL = "It runs a browser, which needs bubblewrap: Debian has it as `bubblewrap`."
 WEAK = "This machine has neither bubblewrap nor Landlock, without which no foreign code is run."
 
+Stamps: TypeAlias = tuple[tuple[int, int], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -37,6 +39,12 @@ class Entry:
     found: FoundSkill | None
     fault: str = ""
 
+    def skill(self) -> FoundSkill:
+        """The skill; SkillFailed tells what is wrong with a folder that is none."""
+        if self.found is None:
+            raise SkillFailed(self.fault)
+        return self.found
+
 
 @dataclass(slots=True)
 class Catalog:
@@ -44,20 +52,24 @@ class Catalog:
 
     folders: Sequence[Path]
     sandbox: Sandbox
-    _seen: dict[Path, tuple[float, ...]] = field(default_factory=dict)
+    _seen: dict[Path, Stamps] = field(default_factory=dict)
     _entries: dict[str, Entry] = field(default_factory=dict)
+    _present: set[str] = field(default_factory=set)
 
-    def entries(self) -> Mapping[str, Entry]:
+    async def entries(self) -> Mapping[str, Entry]:
         """Every skill and every broken folder, by name."""
+        return await asyncio.to_thread(self._looked)
+
+    def _looked(self) -> Mapping[str, Entry]:
         seen = {folder: _stamps(folder) for folder in (OURS, *self.folders)}
         if seen != self._seen:
             self._entries = {entry.name: entry for entry in self._found()}
             self._seen = seen
         return self._entries
 
-    def entry(self, name: str) -> Entry:
+    async def entry(self, name: str) -> Entry:
         """One of them; NotFound."""
-        found = self.entries().get(name)
+        found = (await self.entries()).get(name)
         if found is None:
             raise NotFound(f"There is no skill {name[:100]!r}; GET /skills lists those there are.")
         return found
@@ -92,12 +104,26 @@ class Catalog:
 
     def missing(self, source: SkillSource, manifest: Manifest) -> str:
         """What it lacks to run here, in one line; empty when it is ready."""
-        lacks = [*_packages(manifest), *_programs(manifest)]
+        lacks = [*self._packages(manifest), *_programs(manifest)]
         if manifest.permissions.wall == "bubblewrap" and not self.sandbox.walls:
             lacks.append(NO_WALL)
         if source == "user":
             lacks += self._refusals(manifest)
         return " ".join(lacks)
+
+    def _packages(self, manifest: Manifest) -> Iterator[str]:
+        """What of Python it lacks; a package that is absent is looked for again, as it may come."""
+        self._present |= {name for name in manifest.python if self._is_present(name)}
+        absent = [name for name in manifest.python if name not in self._present]
+        if absent:
+            wanted = f"nixos-ai-stack[{manifest.extra}]" if manifest.extra else " ".join(absent)
+            yield (
+                f"It needs the Python packages {', '.join(absent)}: "
+                f"`{sys.executable} -m pip install '{wanted}'` brings them."
+            )
+
+    def _is_present(self, name: str) -> bool:
+        return name in self._present or _importable(name)
 
     def _refusals(self, manifest: Manifest) -> Iterator[str]:
         """Why code that is not ours does not run here."""
@@ -114,16 +140,6 @@ def permissions_json(manifest: Manifest) -> dict[str, Any]:
     return {name: value for name, value in asdict(manifest.permissions).items() if value}
 
 
-def _packages(manifest: Manifest) -> Iterator[str]:
-    absent = [name for name in manifest.python if not _importable(name)]
-    if absent:
-        wanted = f"nixos-ai-stack[{manifest.extra}]" if manifest.extra else " ".join(absent)
-        yield (
-            f"It needs the Python packages {', '.join(absent)}: "
-            f"`{sys.executable} -m pip install '{wanted}'` brings them."
-        )
-
-
 def _programs(manifest: Manifest) -> Iterator[str]:
     for choice in manifest.permissions.programs:
         names = choice.split("|")
@@ -138,7 +154,6 @@ def search_path() -> str:
     return os.pathsep.join([f"{sys.prefix}/bin", plain_environment().get("PATH", os.defpath)])
 
 
-@lru_cache(512)
 def _importable(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
@@ -146,9 +161,13 @@ def _importable(name: str) -> bool:
         return False
 
 
-def _stamps(folder: Path) -> tuple[float, ...]:
-    """When a folder and each skill's SKILL.md changed, without reading any."""
+def _stamps(folder: Path) -> Stamps:
+    """What a folder and each skill's files are and when they changed, without reading any.
+
+    In a Nix store all files have one time, and another version is another file.
+    """
     if not folder.is_dir():
         return ()
     files = [folder, *sorted(folder.glob("*/SKILL.md")), *sorted(folder.glob("*/skill.py"))]
-    return tuple(file.stat().st_mtime for file in files)
+    stats = [file.stat() for file in files]
+    return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)

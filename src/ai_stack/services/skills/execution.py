@@ -74,11 +74,10 @@ class Execution:
             await asyncio.shield(self._log(context, name, status, time.monotonic() - started))
 
     async def _run(self, context: RunContext, name: str) -> dict[str, JSON]:
-        entry = self.catalog.entry(name)
-        if entry.found is None:
-            raise SkillFailed(entry.fault)
+        entry = await self.catalog.entry(name)
+        skill = entry.skill()
         schema, fault = await self.schemas.of(entry)
-        missing = fault or self.catalog.missing(entry.source, entry.found.manifest)
+        missing = fault or self.catalog.missing(entry.source, skill.manifest)
         if missing:
             raise SkillFailed(missing)
         with run_folders() as place:
@@ -86,7 +85,7 @@ class Execution:
             assert isinstance(given, Mapping)
             inputs = Inputs(self.database, context.principal, self.open_folders, place.inputs)
             arguments = await inputs.resolved(schema, given)
-            answer = await self._done(context, entry.found, arguments, place, inputs.reads)
+            answer = await self._done(context, skill, arguments, place, inputs.reads)
             made = await kept(self.database, context.principal, context.run.id, place.folder)
         return {**answer, "artifacts": [artifact.json() for artifact in made]}
 

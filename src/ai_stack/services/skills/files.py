@@ -9,8 +9,10 @@ import base64
 import binascii
 import mimetypes
 import re
+import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +25,14 @@ from ai_stack.database import documents as document_rows
 from ai_stack.database.artifacts import StoredFile
 from ai_stack.errors import InvalidRequest, NotFound, SkillFailed, TooLarge
 from ai_stack.models.principals import Principal
-from ai_stack.models.skills import Artifact
+from ai_stack.models.skills import Artifact, media_type_of
 from ai_stack.services.storable import require_storable
 from ai_stack.services.uploads import path_of
 
-MOST_ARTIFACTS, ALL_BYTES = 64, 256 << 20
+MOST_ARTIFACTS, ALL_BYTES, PIECE_BYTES = 64, 256 << 20, 1 << 20
 MEMBERS, UNPACKED_BYTES, RATIO, RATIO_FROM = 20_000, 1 << 30, 200, 64 << 20
-RUN = re.compile(r"run:([0-9a-fA-F-]{36})/(.+)", re.DOTALL)
+HEX = "[0-9a-fA-F]"
+RUN = re.compile(rf"run:({HEX}{{8}}(?:-{HEX}{{4}}){{3}}-{HEX}{{12}})/(.+)", re.DOTALL)
 DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w-]+=[^;,]*)*)(;base64)?,(.*)", re.DOTALL)
 FORMS = "run:ID/NAME, document:ID, a data: URL, or a path in a folder that is open to skills"
 Steps: TypeAlias = tuple[str | int, ...]
@@ -178,7 +181,7 @@ def unpacked(archive: Path, folder: Path) -> Path:
             _check_archive(found, archive.stat().st_size)
             for entry in found.infolist():
                 _unpack(found, entry, folder)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, OSError, EOFError):
         raise InvalidRequest(
             "A folder is sent as a zip archive; this is none, or damaged."
         ) from None
@@ -200,14 +203,15 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> N
         return
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(archive.read(entry))
+    with archive.open(entry) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, PIECE_BYTES)
 
 
 async def kept(
     database: Database, principal: Principal, run_id: UUID, folder: Path
 ) -> list[Artifact]:
     """Store the files that a run left, links and folders aside; SkillFailed for too much."""
-    found = left_behind(folder)
+    found = await asyncio.to_thread(left_behind, folder)
     size_bytes = sum(path.stat().st_size for path in found)
     if len(found) > MOST_ARTIFACTS or size_bytes > ALL_BYTES:
         raise SkillFailed(
@@ -228,8 +232,7 @@ def left_behind(folder: Path) -> list[Path]:
 
 def _stored(number: int, path: Path, folder: Path) -> StoredFile:
     name = path_of(path.relative_to(folder).as_posix()) or f"file-{number}"
-    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return StoredFile(number, name, media_type, path.stat().st_size)
+    return StoredFile(number, name, media_type_of(name), path.stat().st_size)
 
 
 def _copied(value: Any) -> Any:

@@ -3,6 +3,7 @@
 What was derived is kept by the hash of the skill's folder, so that its code runs once for it.
 """
 
+import asyncio
 import hashlib
 import json
 import tempfile
@@ -30,15 +31,17 @@ class Schemas:
     apart: Apart
     cache: Path
     _known: dict[str, tuple[Schema, str]] = field(default_factory=dict)
+    _deriving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def of(self, entry: Entry) -> tuple[Schema, str]:
         """(schema, fault): an empty schema with a fault where the code cannot be loaded."""
         skill = entry.found
         if skill is None or not skill.acts or entry.source == "ours":
             return ({} if skill is None else skill.parameters), ""
-        digest = folder_hash(skill.folder)
-        if digest not in self._known:
-            self._known[digest] = self._kept(digest) or await self._derived(skill, digest)
+        digest = await asyncio.to_thread(folder_hash, skill.folder)
+        async with self._deriving:
+            if digest not in self._known:
+                self._known[digest] = self._kept(digest) or await self._derived(skill, digest)
         return self._known[digest]
 
     def _kept(self, digest: str) -> tuple[Schema, str] | None:
