@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Event, Run
 from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.agent.egress import without_remote_images
+from ai_stack.services.agent.toolbox import Toolbox
 from ai_stack.services.skills import QUEUE as SKILLS
 from ai_stack.settings import Settings, environment_of
 from ai_stack.skill.discovery import discover_skills
@@ -29,6 +32,15 @@ from scripted import ScriptedModel, calls, says
 from skills import examples
 
 ME = Principal()
+WOMBATS = '''
+from ai_stack.skill import Skill, SkillResult, action
+
+class Wombats(Skill):
+    @action
+    async def count(self) -> SkillResult:
+        """Count wombats."""
+        return SkillResult({"wombats": 0})
+'''
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +218,48 @@ async def test_a_refusal_is_told_to_the_model(stack: Stack, model: ScriptedModel
     assert text(await stack.runs.get(ME, run.id)) == "I left it."
     assert model.results() == ["The user refused this call. I need it."]
     assert (await stack.documents.get(ME, "ferry")).id == "ferry"
+
+
+async def test_a_tool_that_is_gone_does_not_end_a_run_that_found_it(
+    stack: Stack, model: ScriptedModel
+) -> None:
+    folder = stack.settings.config_dir / "skills" / "wombats"
+    folder.mkdir(parents=True)
+    (folder / "SKILL.md").write_text("---\nname: wombats\ndescription: Counts wombats.\n---\nRead.")
+    (folder / "skill.py").write_text(WOMBATS)
+    model.script = [
+        calls("find_tools", query="wombats"),
+        calls("delete_document", id="ferry"),
+        says("There are none."),
+    ]
+    async with working(stack):
+        run = await worked(stack, "Delete a document.")
+        assert "Counts wombats." in model.results()[-1]
+        shutil.rmtree(folder)
+        await stack.agent.answer(ME, run.id, Approval(False))
+        await until(stack, run, "done", "failed")
+    assert text(await stack.runs.get(ME, run.id)) == "There are none."
+
+
+class Listing:
+    """Skills of which one lists the tools of a server, and takes its time."""
+
+    asked = 0
+
+    async def execute(self, *_: object) -> SimpleNamespace:
+        self.asked += 1
+        await asyncio.sleep(0.05)
+        return SimpleNamespace(
+            output={"output": {"servers": [{"name": "s", "tools": [{"name": "t"}]}]}}
+        )
+
+
+async def test_goals_that_begin_together_see_the_same_servers() -> None:
+    skills = Listing()
+    toolbox = Toolbox(None, None, skills)
+    found = await asyncio.gather(*(toolbox.tool(ME, "mcp__s__t") for _ in range(3)))
+    assert [tool.harmless for tool in found] == [False] * 3
+    assert skills.asked == 1
 
 
 async def test_only_what_waits_is_answered(stack: Stack, model: ScriptedModel) -> None:

@@ -7,6 +7,7 @@ may do is decided here, by the tool and by people, and never by text.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,13 +64,15 @@ class Loop:
 
     async def _offer(self) -> None:
         """Give the model the tools that were named, or those that it begins with and has found."""
-        principal, names = self.context.principal, list(self.asked.tools)
-        if not names:
-            fitting = await self.toolbox.find(principal, self.asked.goal, AT_ONCE)
-            begins = (*ALWAYS, *self.asked.allow)
-            names = [*begins, *self.transcript.found[-OFFERED:], *(t.name for t in fitting)]
-        for name in dict.fromkeys(names):
+        principal = self.context.principal
+        for name in self.asked.tools or (*ALWAYS, *self.asked.allow):
             self.tools[name] = await self.toolbox.tool(principal, name)
+        for name in self.transcript.found[-OFFERED:]:
+            with suppress(InvalidRequest):  # it is gone, as its server may be
+                self.tools[name] = await self.toolbox.tool(principal, name)
+        if not self.asked.tools:
+            fitting = await self.toolbox.find(principal, self.asked.goal, AT_ONCE)
+            self.tools |= {tool.name: tool for tool in fitting}
 
     def _stopped(self) -> str | None:
         """Which budget is used up."""

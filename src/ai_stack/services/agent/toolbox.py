@@ -4,14 +4,15 @@ A tool is harmless when it only reads what is the project's own and nothing leav
 Every other one needs a person's approval, whatever a document or a model says.
 """
 
+import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound
-from ai_stack.models.answers import document_json
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
 from ai_stack.models.search import SearchRequest
@@ -25,6 +26,8 @@ MCP_SEEN_S = 60.0
 FOUND, SHOWN_CHARACTERS = 4, 12_000
 Given: TypeAlias = Mapping[str, Any]
 Use: TypeAlias = Callable[[Principal, Given], Awaitable["Used"]]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Toolbox:
     skills: Skills
     _mcp: dict[str, Tool] = field(default_factory=dict)
     _mcp_at: float = float("-inf")
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def tool(self, principal: Principal, name: str) -> Tool:
         """A tool by its name; InvalidRequest names one that there is not."""
@@ -81,8 +85,10 @@ class Toolbox:
         skills = [one for one in await self.skills.find(query, 2 * limit) if one.ready]
         others = {**self._own(), **await self._of_servers(principal)}
         wanted = set(words(query))
-        fitting = [t for t in others.values() if wanted & set(words(f"{t.name} {t.description}"))]
-        fitting.sort(key=lambda tool: -len(wanted & set(words(f"{tool.name} {tool.description}"))))
+        shared = {n: len(wanted & {*words(f"{n} {t.description}")}) for n, t in others.items()}
+        fitting = sorted(
+            (t for t in others.values() if shared[t.name]), key=lambda t: -shared[t.name]
+        )
         half = max(limit - len(fitting), limit // 2)
         return [*map(self._of_skill, skills[:half]), *fitting][:limit]
 
@@ -138,8 +144,8 @@ class Toolbox:
         return Used(_shortened("\n\n".join(lines) or "Nothing was found."))
 
     async def _read(self, principal: Principal, given: Given) -> Used:
-        document = document_json(await self.documents.get(principal, str(given["id"])))
-        return Used(_shortened(str(document["content"])))
+        document = await self.documents.get(principal, str(given["id"]))
+        return Used(_shortened(document.content))
 
     async def _find(self, principal: Principal, given: Given) -> Used:
         found = await self.find(principal, str(given["query"]))
@@ -170,15 +176,23 @@ class Toolbox:
         )
 
     async def _of_servers(self, principal: Principal) -> dict[str, Tool]:
-        """The tools of the MCP servers that the settings name, as their skill lists them."""
-        if time.monotonic() - self._mcp_at > MCP_SEEN_S:
-            self._mcp_at = time.monotonic()
-            try:
-                run = await self.skills.execute(principal, MCP, {"action": "list"})
-                self._mcp = dict(self._listed(run.output or {}))
-            except AIStackError:  # no such skill, no server, or none that answers
-                self._mcp = {}
+        """The tools of the MCP servers that the settings name, as they were of late."""
+        async with self._asking:
+            if time.monotonic() - self._mcp_at > MCP_SEEN_S:
+                self._mcp = await self._asked_servers(principal)
+                self._mcp_at = time.monotonic()
         return self._mcp
+
+    async def _asked_servers(self, principal: Principal) -> dict[str, Tool]:
+        """What their skill lists; nothing where it cannot, since goals need other tools more."""
+        try:
+            run = await self.skills.execute(principal, MCP, {"action": "list"})
+        except AIStackError as error:
+            log.warning("the tools of MCP servers are not known: %s", error.message)
+            return {}
+        if run.output is None:
+            log.warning("the tools of MCP servers are not known: %s", run.error or run.status)
+        return dict(self._listed(run.output or {}))
 
     def _listed(self, output: Mapping[str, Any]) -> Sequence[tuple[str, Tool]]:
         servers = (output.get("output") or {}).get("servers") or ()
