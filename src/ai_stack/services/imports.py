@@ -17,7 +17,7 @@ from ai_stack.services.runs import RunContext
 from ai_stack.services.sources import FileSource, UploadedFiles
 from ai_stack.services.uploads import PART_BYTES
 
-STALLED_S, LOOK_S = 30.0, 0.25
+STALLED_S, LOOK_S, LONGEST_LOOK_S = 30.0, 0.25, 2.0
 MEDIA_TYPES = mimetypes.MimeTypes()
 
 
@@ -73,7 +73,7 @@ class Imports:
         """Wait until searches find what was written; what is left when nothing moves any more."""
         clock = asyncio.get_running_loop().time
         documents = sum(tally.documents.values())
-        least, moved_at = documents + 1, clock()
+        least, began, moved_at = documents + 1, clock(), clock()
         while True:
             async with self.database.transaction(context.principal.project_id) as tx:
                 waiting, failed, error = await rows.behind(
@@ -88,7 +88,7 @@ class Imports:
             await context.progress(
                 tally.total, tally.total, message, documents=documents, indexed=done
             )
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next_look_s(waiting, done, clock() - began))
 
     async def _fetch(self, context: RunContext, url: str) -> None:
         """Put what a URL answers in the place of an uploaded file, unless it is there."""
@@ -114,6 +114,12 @@ class Imports:
         file = NewFile(0, named(path, kind), kind, size, digest.hexdigest())
         async with self.database.transaction(context.principal.project_id) as tx:
             await run_files.upsert(tx, context.run.id, [file])
+
+
+def next_look_s(waiting: int, done: int, elapsed_s: float) -> float:
+    """A quarter of what the rest takes at this pace: a look costs as much as a short document."""
+    rest_s = waiting * elapsed_s / max(done, 1)
+    return min(max(rest_s / 4, LOOK_S), LONGEST_LOOK_S)
 
 
 def _behind(waiting: int, failed: int, error: str | None) -> Mapping[str, JSON]:
