@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import uvicorn
+import uvloop
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp_types import ToolAnnotations
 
@@ -190,6 +191,13 @@ async def test_a_server_of_an_older_protocol_is_spoken_with(
         }
     ]
     assert (await call(tmp_path, "old", "add", a=2, b=40)).output["text"] == "42"
+
+
+async def test_it_works_on_uvloop_too(settings: Callable[..., Path], tmp_path: Path) -> None:
+    settings(old=python(OLD), silent=python("import time; time.sleep(60)"))
+    found = await asyncio.to_thread(uvloop.run, listed(tmp_path, wait_s=3))
+    assert found["old"]["tools"][0]["name"] == "add"
+    assert found["silent"]["error"] == "It did not answer within 3 s."
 
 
 # --- over HTTP

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -166,8 +167,8 @@ async def _receive(
 async def _send(
     transport: asyncio.SubprocessTransport, outgoing: MemoryObjectReceiveStream[SessionMessage]
 ) -> None:
-    stdin = transport.get_pipe_transport(0)
-    assert isinstance(stdin, asyncio.WriteTransport)
+    # uvloop's transports are of no class of asyncio's, but do the same.
+    stdin = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
     async with outgoing:
         async for sent in outgoing:
             line = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
