@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ai_stack.cli.client import Gateway
+from ai_stack.cli.skill_arguments import sent
 from stacks import free_port
 
 
@@ -29,6 +31,11 @@ class Shell:
         )
         assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
+
+    def give(self, path: Path) -> str:
+        """Give a file or folder for a run of a skill; its name there."""
+        with Gateway(f"http://127.0.0.1:{self.environment['AI_STACK_PORT']}") as gateway:
+            return sent(gateway, path)
 
     def parts(self) -> dict[str, int]:
         found = json.loads(self("status", "--json"))

@@ -262,7 +262,9 @@ def test_examples_of_another_form_are_refused(tmp_path: Path) -> None:
 
 
 async def test_the_files_beside_a_skill_are_its_package(tmp_path: Path) -> None:
-    code = CODE.replace("from .numbers import twice", "from . import numbers\ntwice = numbers.twice")
+    code = CODE.replace(
+        "from .numbers import twice", "from . import numbers\ntwice = numbers.twice"
+    )
     make(tmp_path, "packaged", code)
     result = await discover_skills(tmp_path)["packaged"].execute(number=2)
     assert result.output == {"doubled": 4}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ai_stack.errors import StackError
 from ai_stack.cli.masking import masked
+from ai_stack.errors import StackError
 from ai_stack.settings import environment_of, load_settings, read_settings
 from ai_stack.supervisor import folder, leftovers, parts, postgres, redis
 from ai_stack.supervisor.account import Account, closed_folder, find_account

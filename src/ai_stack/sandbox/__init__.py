@@ -24,7 +24,7 @@ NETWORKED = (
     "/etc/resolv.conf",
     "/etc/nsswitch.conf",
     "/etc/gai.conf",
-    "/run/systemd",
+    "/run/systemd/resolve",
 )
 
 

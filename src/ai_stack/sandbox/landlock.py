@@ -18,8 +18,6 @@ RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1
 TCP = 0b11  # bind and connect
 SCOPED = 0b11  # abstract unix sockets and signals
 
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm")  # noqa: S108
-
 
 def version() -> int:
     """The version that this kernel has; 0 for none."""
@@ -30,6 +28,7 @@ def version() -> int:
 def enter(reads: Sequence[Path], writes: Sequence[Path], *, network: bool) -> bool:
     """Close all files but these to this process for good; True where the kernel can.
 
+    OSError where it can and does not. A user's process has to renounce new privileges first.
     From version 4 on TCP is closed as well unless `network`, from 6 on signals to others are.
     """
     known = version()
@@ -37,13 +36,15 @@ def enter(reads: Sequence[Path], writes: Sequence[Path], *, network: bool) -> bo
         return False
     handled = RIGHTS[max(v for v in RIGHTS if v <= known)]
     ruleset = _ruleset(known, handled, network)
-    devices = [Path(device) for device in DEVICES]
-    for paths, rights in ((reads, READ), ([*writes, *devices], handled & ~EXECUTE)):
+    for paths, rights in ((reads, READ), (writes, handled & ~EXECUTE)):
         for path in paths:
             _allow(ruleset, path, rights & handled)
-    done = _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
-    os.close(ruleset)
-    return done
+    try:
+        if _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) != 0:
+            raise OSError(ctypes.get_errno(), "landlock_restrict_self")
+    finally:
+        os.close(ruleset)
+    return True
 
 
 def _ruleset(known: int, handled: int, network: bool) -> int:

@@ -32,7 +32,7 @@ LOOK_S, LAST_WORDS_S = 0.25, 1.0
 LOG_LINES, LINE_BYTES = 200, 64 << 10
 BUSY_CALLS = 16
 EMPTY_BYTES = 64 << 20  # what a process has before it does anything
-WRITTEN_BYTES = 1 << 30
+WRITTEN_BYTES, MOST_PROCESSES = 1 << 30, 128
 
 log = logging.getLogger(__name__)
 
@@ -171,27 +171,29 @@ async def _watch(pid: int, order: Order) -> Never:
     own = {Path(order.folder), Path(order.scratch)}
     while True:
         await asyncio.sleep(LOOK_S)
-        used, written = await asyncio.to_thread(_used, pid, own)
+        count, used, written = await asyncio.to_thread(_used, pid, own)
+        if count > MOST_PROCESSES:
+            raise SkillFailed(f"It began more than {MOST_PROCESSES} processes.")
         if used > memory_bytes + EMPTY_BYTES:
             raise SkillFailed(f"It used more than {memory_bytes >> 20} MiB, its memory.")
         if written > WRITTEN_BYTES:
             raise SkillFailed(f"It wrote more than {WRITTEN_BYTES >> 20} MiB.")
 
 
-def _used(pid: int, folders: Collection[Path]) -> tuple[int, int]:
-    """(bytes of memory, bytes of files) of a process, all that it began, and its folders."""
-    memory = 0
+def _used(pid: int, folders: Collection[Path]) -> tuple[int, int, int]:
+    """(processes, bytes of memory, bytes of files) of a run, all that it began included."""
+    alive: list[psutil.Process] = []
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            with suppress(psutil.Error):
-                memory += one.memory_info().rss
-    written = 0
+        alive = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    memory = written = 0
+    for one in alive:
+        with suppress(psutil.Error):
+            memory += one.memory_info().rss
     for folder in folders:
         for file in folder.rglob("*"):
             with suppress(OSError):
                 written += file.lstat().st_size
-    return memory, written
+    return len(alive), memory, written
 
 
 async def _message(reader: asyncio.StreamReader) -> dict[str, Any]:
