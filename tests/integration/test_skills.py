@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import os
 import zipfile
 from collections.abc import AsyncIterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from typer.testing import CliRunner
 
+from ai_stack.cli import skills as cli
 from ai_stack.database import job_worker
 from ai_stack.errors import InvalidRequest, NotFound, SkillFailed, TooLarge, Unsupported
 from ai_stack.models.documents import NewDocument
@@ -437,3 +440,38 @@ def test_a_damaged_archive_is_told(tmp_path: Path) -> None:
     archive.write_bytes(damaged)
     with pytest.raises(InvalidRequest):
         unpacked(archive, tmp_path / "out")
+
+
+TRIED = '''
+import os
+from ai_stack.skill import Skill, SkillResult, action
+
+class Tried(Skill):
+    @action
+    async def look(self) -> SkillResult:
+        """Look at what it is given."""
+        self.context.artifact("seen.txt").write_text("here")
+        return SkillResult({"secret": os.environ.get("OF_A_SKILL"), "home": os.listdir(HOME)})
+'''
+
+
+@pytest.mark.parametrize(("secret", "status"), [("known", 0), ("another", 1)])
+def test_a_trial_of_ones_own_skill_gives_what_a_stack_gives(
+    secret: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "note").touch()
+    place(
+        tmp_path,
+        "tried",
+        f"HOME = {str(tmp_path / 'home')!r}\n{TRIED}",
+        f"---\nname: tried\ndescription: x\nmetadata:\n  ai-stack-secrets: OF_A_SKILL\n"
+        f"  ai-stack-reads: {tmp_path / 'home'}\n---\nRun it.",
+    )
+    output = {"secret": "known", "home": ["note"]}
+    example = {"about": "Looks.", "parameters": {}, "output": output, "artifacts": ["seen.txt"]}
+    (tmp_path / "tried" / "examples.json").write_text(json.dumps([example]))
+    monkeypatch.setenv("OF_A_SKILL", secret)
+    shown = CliRunner().invoke(cli.app, ["test", str(tmp_path / "tried")])
+    assert (shown.exit_code, "Looks." in shown.output) == (status, True), shown.output
+    assert CliRunner().invoke(cli.app, ["validate", str(tmp_path / "tried")]).exit_code == 0

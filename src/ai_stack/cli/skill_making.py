@@ -3,25 +3,20 @@
 import asyncio
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ai_stack.cli.options import AsJson, print_json, say
 from ai_stack.errors import AIStackError, AlreadyExists
-from ai_stack.sandbox import Confinement, find_sandbox
-from ai_stack.services.skills.apart import Apart
+from ai_stack.sandbox import Sandbox, find_sandbox
 from ai_stack.settings import load_settings
 from ai_stack.skill.discovery import CODE, OURS
 from ai_stack.skill.examples import Example, differences, read_examples
 from ai_stack.skill.manifest import FILE, Manifest, parse_manifest, read_manifest
-from ai_stack.skill.wire import Order
 
 TEMPLATE = "template-skill"
-DERIVED_S = 30.0
 
 Place = Annotated[Path, typer.Argument(help="Folder of the skill.")]
 
@@ -57,10 +52,9 @@ def validate(folder: Place, as_json: AsJson = False) -> None:
     """Check a skill's folder against the standard, and that its code loads; exits 1 if not."""
     fault = ""
     try:
-        manifest = read_manifest(folder.resolve())
+        read_manifest(folder.resolve())
         if (folder / CODE).is_file():
-            with tempfile.TemporaryDirectory() as scratch:
-                _apart(folder.resolve(), manifest, None, Path(scratch))
+            _load(folder.resolve())
         read_examples(folder.resolve())
     except AIStackError as error:
         fault = error.message
@@ -74,8 +68,9 @@ def validate(folder: Place, as_json: AsJson = False) -> None:
 def test(folder: Place, as_json: AsJson = False) -> None:
     """Run a skill's examples without a stack, and compare what comes out; exits 1 if it differs."""
     place = folder.resolve()
-    manifest = read_manifest(place)
-    found = [(one, [*_faults(place, manifest, one)]) for one in read_examples(place)]
+    manifest, wall = read_manifest(place), find_sandbox()
+    examples = read_examples(place)
+    found = [(one, asyncio.run(_faults(wall, place, manifest, one))) for one in examples]
     if as_json:
         print_json([{"about": one.about, "faults": faults} for one, faults in found])
     for one, faults in found if not as_json else ():
@@ -87,38 +82,31 @@ def test(folder: Place, as_json: AsJson = False) -> None:
     raise typer.Exit(1 if any(faults for _, faults in found) else 0)
 
 
-def _faults(folder: Path, manifest: Manifest, example: Example) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            answer = _apart(folder, manifest, example.parameters, Path(scratch))
-        except AIStackError as error:
-            yield error.message
-            return
-        yield from differences(example.output, json.loads(json.dumps(answer["output"])))
-        made = sorted(path.name for path in (Path(scratch) / "out").iterdir())
-        if made != sorted(example.artifacts):
-            yield f"it made the files {made}, not {sorted(example.artifacts)}"
+def _load(folder: Path) -> None:
+    """Have the code of a skill tell its schema, as a stack does to list it."""
+    from ai_stack.services.skills.apart import Apart  # noqa: PLC0415 (it brings a stack's parts)
+    from ai_stack.services.skills.schemas import derived  # noqa: PLC0415 (it brings a stack's parts)
+
+    asyncio.run(derived(Apart(find_sandbox()), folder))
 
 
-def _apart(
-    folder: Path, manifest: Manifest, arguments: Mapping[str, Any] | None, place: Path
-) -> dict[str, Any]:
-    """Run the skill as a stack would, or have it tell its schema."""
-    out, scratch = place / "out", place / "scratch"
-    for made in (out, scratch):
-        made.mkdir(exist_ok=True)
+async def _faults(wall: Sandbox, folder: Path, manifest: Manifest, example: Example) -> list[str]:
+    """Run the skill as a stack would, and tell where its answer is not the example's."""
+    from ai_stack.services.skills.apart import Apart  # noqa: PLC0415 (it brings a stack's parts)
+    from ai_stack.services.skills.execution import order_of, run_folders  # noqa: PLC0415 (it brings a stack's parts)
+
     asked = manifest.permissions
-    bounds = Confinement(
-        reads=[folder],
-        writes=[out, scratch],
-        network=asked.network == "host" and arguments is not None,
-        programs=bool(asked.programs),
-        memory_bytes=asked.memory_bytes,
-        cpu_s=asked.time_s,
-    )
-    order = Order(str(folder), str(out), str(scratch), bounds, arguments)
-    time_s = DERIVED_S if arguments is None else asked.time_s
-    return asyncio.run(Apart(find_sandbox()).run(order, time_s))
+    async with run_folders() as place:
+        order = order_of(folder, asked, place, [], example.parameters)
+        try:
+            answer = await Apart(wall).run(order, asked.time_s)
+        except AIStackError as error:
+            return [error.message]
+        made = sorted(path.name for path in place.folder.iterdir())
+    faults = differences(example.output, answer["output"])
+    if made != sorted(example.artifacts):
+        faults.append(f"it made the files {made}, not {sorted(example.artifacts)}")
+    return faults
 
 
 def _head(name: str, description: str) -> str:

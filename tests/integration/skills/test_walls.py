@@ -1,15 +1,12 @@
 """Skills behind the walls that they run behind in a stack: what they state is enough for them."""
 
-import json
-
 import pytest
 
 from ai_stack.sandbox import Kernel, Sandbox, find_sandbox
 from ai_stack.services.skills.apart import Apart
-from ai_stack.services.skills.execution import Place, bounds_of, run_folders
+from ai_stack.services.skills.execution import Place, order_of, run_folders
 from ai_stack.skill.discovery import OURS, discover_skills
 from ai_stack.skill.manifest import Permissions
-from ai_stack.skill.wire import Order
 from skills import Example, differences, examples
 
 SKILLS = {
@@ -32,7 +29,7 @@ async def test_it_works_behind_the_wall(example: Example, wall: Sandbox) -> None
     permissions = SKILLS[example.skill].manifest.permissions
     if permissions.wall == "bubblewrap" and not wall.walls:
         return  # it is not ready there, which the catalog's own test shows
-    with run_folders() as place:  # their short paths matter to browsers
+    async with run_folders() as place:  # their short paths matter to browsers
         await run_behind(wall, example, permissions, place)
 
 
@@ -40,10 +37,7 @@ async def run_behind(
     wall: Sandbox, example: Example, permissions: Permissions, place: Place
 ) -> None:
     folder = OURS / example.skill
-    bounds = bounds_of(folder, permissions, place, [folder / "examples"])
-    order = Order(
-        str(folder), str(place.folder), str(place.scratch), bounds, dict(example.parameters)
-    )
+    order = order_of(folder, permissions, place, [folder / "examples"], example.parameters)
     answer = await Apart(wall).run(order, permissions.time_s)
-    assert differences(example.output, json.loads(json.dumps(answer["output"]))) == []
+    assert differences(example.output, answer["output"]) == []
     assert sorted(p.name for p in place.folder.iterdir()) == sorted(example.artifacts)

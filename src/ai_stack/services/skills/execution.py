@@ -6,8 +6,8 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Execution:
         missing = fault or self.catalog.missing(entry.source, skill.manifest)
         if missing:
             raise SkillFailed(missing)
-        with run_folders() as place:
+        async with run_folders() as place:
             given = context.input["parameters"]
             assert isinstance(given, Mapping)
             inputs = Inputs(self.database, context.principal, self.open_folders, place.inputs)
@@ -101,9 +101,7 @@ class Execution:
         calls = self.abilities.of(context, permissions)
         if permissions.isolation == "inline":
             return await _inline(skill, arguments, place, calls)
-        bounds = bounds_of(skill.folder, permissions, place, reads)
-        order = Order(str(skill.folder), str(place.folder), str(place.scratch), bounds, arguments)
-        log = Log()
+        order, log = order_of(skill.folder, permissions, place, reads, arguments), Log()
         try:
             return await self.apart.run(order, permissions.time_s, calls, log)
         except SkillFailed:
@@ -133,8 +131,20 @@ async def _inline(
         raise SkillFailed(f"It was ended after {time_s:g} s, its time.") from None
 
 
+def order_of(
+    skill: Path,
+    permissions: Permissions,
+    place: Place,
+    reads: Sequence[Path],
+    arguments: Mapping[str, Any],
+) -> Order:
+    """A run of a skill in a process apart."""
+    bounds = bounds_of(skill, permissions, place, reads)
+    return Order(str(skill), str(place.folder), str(place.scratch), bounds, arguments)
+
+
 def bounds_of(
-    skill: Path, permissions: Permissions, place: Place, reads: list[Path]
+    skill: Path, permissions: Permissions, place: Place, reads: Sequence[Path]
 ) -> Confinement:
     """What its process may touch: what its SKILL.md states, its inputs, and the run's folders."""
     return Confinement(
@@ -161,8 +171,8 @@ async def _tell(context: RunContext, log: Log) -> None:
         await context.event("step", {"log": [*log.lines][-LOG_SHOWN:]})
 
 
-@contextmanager
-def run_folders() -> Iterator[Place]:
+@asynccontextmanager
+async def run_folders() -> AsyncIterator[Place]:
     """The folders of one run, gone when it is over."""
     top = Path(tempfile.mkdtemp(prefix="ai-stack-skill-"))
     place = Place(top / "in", top / "out", top / "scratch")
@@ -171,4 +181,4 @@ def run_folders() -> Iterator[Place]:
             folder.mkdir()
         yield place
     finally:
-        shutil.rmtree(top, ignore_errors=True)
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, top, ignore_errors=True))

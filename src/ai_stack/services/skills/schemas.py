@@ -52,13 +52,10 @@ class Schemas:
         return (found, "") if isinstance(found, dict) else None
 
     async def _derived(self, skill: FoundSkill, digest: str) -> tuple[Schema, str]:
-        with tempfile.TemporaryDirectory(prefix="ai-stack-schema-") as scratch:
-            bounds = Confinement(reads=[skill.folder], writes=[Path(scratch)], cpu_s=TIME_S)
-            order = Order(str(skill.folder), scratch, scratch, bounds, None)
-            try:
-                schema = await self.apart.run(order, TIME_S)
-            except AIStackError as error:
-                return {}, f"Its code cannot be loaded: {error.message}"
+        try:
+            schema = await derived(self.apart, skill.folder)
+        except AIStackError as error:
+            return {}, f"Its code cannot be loaded: {error.message}"
         self._keep(digest, schema)
         return schema, ""
 
@@ -69,6 +66,16 @@ class Schemas:
             (self.cache / f"{digest}.json").write_text(json.dumps(schema))
         except OSError:
             return
+
+
+async def derived(apart: Apart, folder: Path) -> Schema:
+    """What the code of a skill tells when it is loaded, which may touch nothing for it.
+
+    Raises what it runs into: SkillFailed, and whatever else the code raises of ours.
+    """
+    with tempfile.TemporaryDirectory(prefix="ai-stack-schema-") as scratch:
+        bounds = Confinement(reads=[folder], writes=[Path(scratch)], cpu_s=TIME_S)
+        return await apart.run(Order(str(folder), scratch, scratch, bounds, None), TIME_S)
 
 
 def folder_hash(folder: Path) -> str:
