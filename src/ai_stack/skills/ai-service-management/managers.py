@@ -21,6 +21,7 @@ Part: TypeAlias = Literal[
 ]
 Command: TypeAlias = tuple[str, ...]
 MANAGER, UNIT, COMPOSE_FILE = "AI_STACK_MANAGER", "AI_STACK_UNIT", "AI_STACK_COMPOSE_FILE"
+ROOTS = "it was started by root, and no part of it commands it; ask `ai-stack` itself, as root."
 AI_STACK: Command = (sys.executable, "-m", "ai_stack")
 NOT_RUNNING = 3
 LAST = "This runs inside the stack that it ends: the stack does it in a second."
@@ -76,6 +77,12 @@ class Manager(ABC):
         return False
 
 
+def _comes_from_root() -> bool:
+    """Whether root started the stack that this process, not root's, is a part of."""
+    parent = psutil.Process().parent()
+    return os.geteuid() != 0 and parent is not None and parent.uids().effective == 0
+
+
 class Supervisor(Manager):
     """`ai-stack up`, asked by the program `ai-stack`."""
 
@@ -119,7 +126,8 @@ class Supervisor(Manager):
         try:
             found = json.loads(ended.output)
         except ValueError:
-            raise SkillFailed(f"The supervisor cannot be asked: {ended.reason}") from None
+            reason = ROOTS if _comes_from_root() else ended.reason
+            raise SkillFailed(f"The supervisor cannot be asked: {reason}") from None
         if not isinstance(found, dict):
             raise SkillFailed("The supervisor gave an answer of another form.")
         return found
