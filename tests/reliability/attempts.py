@@ -203,6 +203,47 @@ ATTEMPTS: dict[str, str] = {
         async def attempt():
             return "OUT " + str(await context.search("anything"))
     """,
+    "send to a socket by way of a pair": """
+        import socket
+        def attempt():
+            one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            one.sendto(b"x", canary["datagrams"])
+            return "OUT"
+    """,
+    "read memory that others share": """
+        def attempt():
+            return "OUT " + open(canary["shared"]).read()
+    """,
+    "read memory that others share by number": """
+        import ctypes
+        def attempt():
+            libc = ctypes.CDLL(None, use_errno=True)
+            number = libc.shmget(int(canary["key"]), 4096, 0)
+            return "OUT" if number >= 0 else "held"
+    """,
+    "open a file of another to all": """
+        import os
+        def attempt():
+            os.chmod(canary["file"], 0o4777)
+            return "OUT" if os.stat(canary["file"]).st_mode & 0o111 else "held"
+    """,
+    "make a file of another older": """
+        import os
+        def attempt():
+            os.utime(canary["file"], (1, 1))
+            return "OUT" if os.stat(canary["file"]).st_mtime == 1 else "held"
+    """,
+    "limit who started it": """
+        import resource
+        def attempt():
+            return "OUT" + str(resource.prlimit(int(canary["parent"]), resource.RLIMIT_CORE))
+    """,
+    "keep rights": """
+        def attempt():
+            lines = open("/proc/self/status").read().splitlines()
+            held = int(next(line for line in lines if line.startswith("CapEff")).split()[1], 16)
+            return "held" if held & ~(1 << 2) == 0 else "OUT " + hex(held)
+    """,
     "take all memory": """
         def attempt():
             held = [bytearray(64 << 20) for _ in range(64)]

@@ -1,5 +1,6 @@
 """Row 22: code in a skill that tries to get out, behind each wall that this machine has."""
 
+import ctypes
 import os
 import socket
 import sys
@@ -62,11 +63,17 @@ class Canaries:
 
 @contextmanager
 def canaries() -> Iterator[Canaries]:
-    with tempfile.TemporaryDirectory(prefix="canary-", dir="/var/tmp") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="canary-", dir="/var/tmp") as name,
+        tempfile.NamedTemporaryFile("w", prefix="canary-", dir="/dev/shm") as shared,
+        _segment() as key,
+    ):
+        shared.write(SECRET)
+        shared.flush()
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "secret.txt").write_text(SECRET)
-        found = Canaries(folder)
+        found = Canaries(folder, ports={"shared": shared.name, "key": str(key)})
         sockets = [*_listening(found)]
         try:
             yield found
@@ -77,12 +84,27 @@ def canaries() -> Iterator[Canaries]:
                 sock.close()
 
 
+@contextmanager
+def _segment() -> Iterator[int]:
+    """Memory that processes share by a key, as PostgreSQL has it."""
+    libc, key = ctypes.CDLL(None, use_errno=True), os.getpid()
+    number = libc.shmget(key, 4096, 0o1600)
+    try:
+        yield key
+    finally:
+        libc.shmctl(number, 0, None)
+
+
 def _listening(found: Canaries) -> Iterator[socket.socket]:
     tcp = socket.create_server(("127.0.0.1", 0))
     found.ports["tcp"] = str(tcp.getsockname()[1])
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("127.0.0.1", 0))
     found.ports["udp"] = str(udp.getsockname()[1])
+    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    datagrams.bind(str(found.folder / "datagrams.sock"))
+    found.ports["datagrams"] = str(found.folder / "datagrams.sock")
+    _count(found, "datagrams", datagrams)
     named = {"unix": str(found.folder / "canary.sock"), "abstract": f"\0{found.folder.name}"}
     for name, address in named.items():
         local = socket.socket(socket.AF_UNIX)
@@ -94,13 +116,13 @@ def _listening(found: Canaries) -> Iterator[socket.socket]:
     (found.folder / "canary.sock").chmod(0o777)
     _count(found, "tcp", tcp)
     _count(found, "udp", udp)
-    yield from (tcp, udp)
+    yield from (tcp, udp, datagrams)
 
 
 def _count(found: Canaries, name: str, sock: socket.socket) -> None:
     def wait() -> None:
         try:
-            while sock.recvfrom(1) if name == "udp" else sock.accept():
+            while sock.recvfrom(1) if name in ("udp", "datagrams") else sock.accept():
                 found.visitors[name] += 1
         except OSError:
             return

@@ -13,7 +13,7 @@ from ai_stack.sandbox import seccomp
 NICE = 10
 OPEN_FILES = 64
 PR_SET_PDEATHSIG = 1
-CLOSED = seccomp.Filter(("kernel", "network", "programs"), threads_only=True)
+CLOSED = seccomp.Filter(("kernel", "network", "programs"), alone=True)
 
 
 def enter(memory_bytes: int) -> bool:
