@@ -14,7 +14,7 @@ from typing import Any
 from ai_stack.errors import InvalidRequest, SkillFailed, Unsupported
 from ai_stack.skill import Skill, SkillResult
 from ai_stack.skill.context import Context
-from ai_stack.skill.manifest import FILE, Manifest, read_manifest
+from ai_stack.skill.manifest import FILE, Manifest, read_file, read_manifest
 
 CODE, SCHEMA = "skill.py", "schema.json"
 PACKAGE = "ai_stack_skills"
@@ -132,7 +132,7 @@ def _schema(folder: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(read_file(file))
+    except (OSError, ValueError, RecursionError):
         raise InvalidRequest(f"{SCHEMA} beside {FILE} is not JSON.") from None
     return found if isinstance(found, dict) else {}

@@ -33,7 +33,8 @@ PREFIX = "ai-stack-"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HEAD = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)(.*)\Z", re.DOTALL)
 LOOSE = re.compile(r"^(description|compatibility|license):[ \t]+(?![\"'|>])(.+)$", re.MULTILINE)
-MAX_BYTES, MAX_NAME, MAX_DESCRIPTION, MAX_COMPATIBILITY = 1 << 20, 64, 1024, 500
+MAX_BYTES, MAX_HEAD, MAX_NAME = 1 << 20, 64 << 10, 64
+MAX_DESCRIPTION, MAX_COMPATIBILITY = 1024, 500
 LENIENCE = 8
 Use: TypeAlias = Literal["search", "documents", "documents:write", "inference"]
 Isolation: TypeAlias = Literal["apart", "inline"]
@@ -79,17 +80,27 @@ def read_manifest(folder: Path, *, lenient: bool = False) -> Manifest:
 
     `lenient` takes longer texts than the standard allows, as skills have them that others wrote.
     """
-    file = folder / FILE
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise InvalidRequest(f"{FILE} is larger than {MAX_BYTES >> 20} MiB.")
-        text = file.read_text("utf-8")
+        text = read_file(folder / FILE).decode()
     except OSError:
         raise InvalidRequest(f"There is no {FILE} in it that can be read.") from None
     except UnicodeDecodeError:
         raise InvalidRequest(f"{FILE} is not UTF-8.") from None
-    plain = text.replace("\r\n", "\n").removeprefix("\ufeff")
-    return parse_manifest(plain, folder.name, lenient=lenient)
+    return parse_manifest(text, folder.name, lenient=lenient)
+
+
+def read_file(file: Path) -> bytes:
+    """A file of a skill's folder; OSError for what is none, InvalidRequest for one too large.
+
+    A link to a device, or a pipe, would be read without end.
+    """
+    if not file.is_file() or not file.resolve().is_relative_to(file.parent.resolve()):
+        raise FileNotFoundError(file.name)
+    with file.open("rb") as opened:
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"{file.name} is larger than {MAX_BYTES >> 20} MiB.")
+    return data
 
 
 def parse_manifest(text: str, folder_name: str, *, lenient: bool = False) -> Manifest:
@@ -136,11 +147,11 @@ def permissions_of(metadata: Mapping[str, str]) -> Permissions:
 
 def head_of(text: str) -> dict[str, Any]:
     """All that the head of a SKILL.md says, as it stands there; InvalidRequest."""
-    return _head(_parts(text.replace("\r\n", "\n").removeprefix("\ufeff"))[1])
+    return _head(_parts(text)[1])
 
 
 def _parts(text: str) -> re.Match[str]:
-    found = HEAD.match(text)
+    found = HEAD.match(text.replace("\r\n", "\n").removeprefix("\ufeff"))
     if found is None:
         raise InvalidRequest(f"{FILE} does not begin with a head between two lines of `---`.")
     return found
@@ -148,14 +159,31 @@ def _parts(text: str) -> re.Match[str]:
 
 def _head(text: str) -> dict[str, Any]:
     """The head's YAML; texts with a colon that are not quoted, as many skills have them, pass."""
+    if len(text) > MAX_HEAD:
+        raise InvalidRequest(f"The head of {FILE} is larger than {MAX_HEAD >> 10} KiB.")
     for candidate in (text, LOOSE.sub(lambda m: f"{m[1]}: {_quoted(m[2])}", text)):
         try:
-            head = yaml.safe_load(candidate)
+            head = _Loader(candidate).get_single_data()
         except (yaml.YAMLError, RecursionError, ValueError):
             continue
         if isinstance(head, dict):
             return head
-    raise InvalidRequest(f"The head of {FILE} is not YAML with a field on each line.")
+    raise InvalidRequest(f"The head of {FILE} is not YAML with a field on each line and no alias.")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, a few of which unfold to gigabytes; numbers stay as they are."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as its parent has it)
+        first: [(tag, form) for tag, form in forms if not tag.endswith((":int", ":float"))]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        found: yaml.Node | None = super().compose_node(parent, index)
+        return found
 
 
 def _quoted(text: str) -> str:

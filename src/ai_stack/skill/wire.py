@@ -42,10 +42,12 @@ def error_json(error: AIStackError) -> Message:
     return {"code": error.code, "message": error.message, "fields": error.fields}
 
 
-def error_of(told: Mapping[str, Any]) -> AIStackError:
-    """The error that was told, of its own kind where that is known."""
-    kind = KINDS.get(str(told.get("code")), SkillFailed)
-    return kind(str(told.get("message", "")), fields=dict(told.get("fields") or {}))
+def error_of(told: object) -> AIStackError:
+    """The error that was told, of its own kind where that is known; whoever tells may lie."""
+    said = told if isinstance(told, dict) else {}
+    kind, fields = KINDS.get(str(said.get("code")), SkillFailed), said.get("fields")
+    known = {str(k): str(v) for k, v in fields.items()} if isinstance(fields, dict) else {}
+    return kind(str(said.get("message", "")), fields=known)
 
 
 def result_json(result: SkillResult) -> Message:

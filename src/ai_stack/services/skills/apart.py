@@ -116,7 +116,9 @@ class Attendance:
             task.add_done_callback(self._answered)
         if "error" in message:
             raise error_of(message["error"])
-        found: dict[str, Any] = message["result"]
+        found = message["result"]
+        if not isinstance(found, dict):
+            raise SkillFailed(BROKEN)
         return found
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
@@ -200,7 +202,7 @@ async def _message(reader: asyncio.StreamReader) -> dict[str, Any]:
     try:
         line = await reader.readline()
         message = json.loads(line) if line else None
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         raise SkillFailed(BROKEN) from None
     if not isinstance(message, dict) or not ({"call", "result", "error"} & set(message)):
         raise SkillFailed(BROKEN)

@@ -156,7 +156,7 @@ def search_path() -> str:
 
 def _importable(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name.partition(".")[0]) is not None  # imports nothing
     except (ImportError, ValueError):
         return False
 

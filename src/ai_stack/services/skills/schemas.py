@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ai_stack.errors import AIStackError
+from ai_stack.errors import AIStackError, SkillFailed
 from ai_stack.sandbox import Confinement
+from ai_stack.services.inference.schemas import compiled
 from ai_stack.services.skills.apart import Apart
 from ai_stack.services.skills.catalog import Entry
+from ai_stack.services.skills.files import references
 from ai_stack.skill.discovery import FoundSkill
 from ai_stack.skill.wire import Order
 
@@ -75,15 +77,34 @@ async def derived(apart: Apart, folder: Path) -> Schema:
     """
     with tempfile.TemporaryDirectory(prefix="ai-stack-schema-") as scratch:
         bounds = Confinement(reads=[folder], writes=[Path(scratch)], cpu_s=TIME_S)
-        return await apart.run(Order(str(folder), scratch, scratch, bounds, None), TIME_S)
+        schema = await apart.run(Order(str(folder), scratch, scratch, bounds, None), TIME_S)
+    if not is_whole(schema):
+        raise SkillFailed("What it takes is no JSON Schema that can be checked.")
+    return schema
+
+
+def is_whole(schema: Schema) -> bool:
+    """Whether it can be checked against, and files be found by it: code that derives it may lie."""
+    if not schema or compiled(schema).schema != schema:
+        return False
+    try:
+        return not [*references(schema, {})]
+    except (TypeError, AttributeError, RecursionError):
+        return False
 
 
 def folder_hash(folder: Path) -> str:
     """A hash over the names and bytes of a folder's files, as far as they are looked at."""
     digest, left = hashlib.sha256(), MOST_BYTES
     for path in sorted(folder.rglob("*"))[:MOST_FILES]:
-        if path.is_file() and "__pycache__" not in path.parts and left > 0:
-            data = path.read_bytes()[:left]
+        if is_own(path) and "__pycache__" not in path.parts and left > 0:
+            with path.open("rb") as file:
+                data = file.read(left)
             left -= len(data)
             digest.update(f"{path.relative_to(folder)}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a file itself: a link may lead to what is read without end."""
+    return path.is_file() and not path.is_symlink()
