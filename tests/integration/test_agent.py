@@ -22,7 +22,7 @@ from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Event, Run
 from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.agent.egress import without_remote_images
-from ai_stack.services.agent.toolbox import Toolbox
+from ai_stack.services.agent.toolbox import Toolbox, is_harmless
 from ai_stack.services.skills import QUEUE as SKILLS
 from ai_stack.settings import Settings, environment_of
 from ai_stack.skill.discovery import discover_skills
@@ -201,6 +201,37 @@ async def test_what_destroys_is_asked_about_and_done_when_approved(
     assert "minutes" not in [document.id for document in page.items]
 
 
+async def test_calls_of_one_id_are_each_asked_about(stack: Stack, model: ScriptedModel) -> None:
+    """The approval of one is none of the other."""
+    both = [calls("delete_document", id=id)["tool_calls"][0] for id in ("once", "twice")]
+    for call in both:
+        call["id"] = "same"
+    model.script = [{**calls("delete_document", id="once"), "tool_calls": both}, says("Gone.")]
+    await stack.documents.add(ME, [NewDocument("Gone soon.", key=id) for id in ("once", "twice")])
+    asked = []
+    async with working(stack):
+        run = await worked(stack, "Remove both.", tools=["delete_document"])
+        for _ in both:
+            found = [e async for e in _asks(stack, run, len(asked) + 1)]
+            asked.append(found[-1].data)
+            await stack.agent.answer(ME, run.id, Approval(True))
+        await until(stack, run, "done", "failed")
+    assert [ask["arguments"] for ask in asked] == [{"id": "once"}, {"id": "twice"}]
+    assert len({ask["call"] for ask in asked}) == 2
+    page = await stack.documents.page(ME, limit=100)
+    assert not {"once", "twice"} & {document.id for document in page.items}
+
+
+async def _asks(stack: Stack, run: Run, number: int) -> AsyncIterator[Event]:
+    """So many questions of a run, once they are asked."""
+    async for event in stack.runs.follow(ME, run.id):
+        if event.kind == "ask":
+            yield event
+            number -= 1
+        if number == 0:
+            return
+
+
 async def _events(stack: Stack, run: Run) -> AsyncIterator[Event]:
     """The events so far of a run that waits."""
     async for event in stack.runs.follow(ME, run.id):
@@ -351,3 +382,40 @@ def test_an_answer_fetches_nothing_when_it_is_shown() -> None:
     assert "<SCRIPT" not in shown
     assert "[a link](https://example.org)" in shown
     assert "<b>" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![a [b]](https://evil.example/?q)",
+        "![a\\]b](https://evil.example/?q)",
+        "![ref]\n\n[ref]: https://evil.example/?q",
+        "![!](x)[x](https://evil.example/?q)",
+        "!![a [b]](https://evil.example/?q)",
+        '<table background="https://evil.example/?q">',
+        '<p\ntitle=">" style="background:url(https://evil.example/?q)">',
+    ],
+)
+def test_no_picture_is_left_by_another_spelling(text: str) -> None:
+    shown = without_remote_images(text)
+    assert "![" not in shown
+    assert "<" not in shown
+
+
+@pytest.mark.parametrize(
+    ("permissions", "harmless"),
+    [
+        ({}, True),
+        ({"uses": ["search"], "reads": ["/etc/chromium.d"]}, True),
+        ({"reads": ["~/.ssh"]}, False),
+        ({"reads": ["/etc/../root"]}, False),
+        ({"secrets": ["TOKEN"]}, False),
+        ({"uses": ["documents:write"]}, False),
+        ({"network": "host"}, False),
+    ],
+    ids=str,
+)
+def test_what_reads_more_than_the_projects_own_is_not_harmless(
+    permissions: dict[str, Any], harmless: bool
+) -> None:
+    assert is_harmless(permissions) is harmless

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,7 @@ HEAD = "---\nname: bad\ndescription: It is.\n"
 
 def _unfolding() -> str:
     names = "abcdefgh"
-    lines = [
-        f"{n}: &{n} [{', '.join([f'*{m}'] * 10)}]" for m, n in zip(names, names[1:], strict=False)
-    ]
+    lines = [f"{n}: &{n} [{', '.join([f'*{m}'] * 10)}]" for m, n in pairwise(names)]
     return "\n".join([HEAD + "a: &a [x, x, x]", *lines, "metadata: {x: *h}", "---\n"])
 
 

@@ -85,11 +85,26 @@ class Loop:
     async def _next(self, *, last: bool) -> Message:
         """The model's next message, kept before anything comes of it."""
         answer = await self._asked_model(last)
-        message, tokens = _message(answer, last), _tokens(answer)
+        message, tokens = self._message(answer, last), _tokens(answer)
         step: dict[str, JSON] = {"message": message, "tokens": tokens}
         await self._record(step)
         done, total = self.transcript.steps, self.asked.max_steps
         await self.context.progress(done, total, _about(message))
+        return message
+
+    def _message(self, answer: Mapping[str, Any], last: bool) -> Message:
+        """The assistant's message as the next request takes it back.
+
+        Calls get ids of ours: by one that comes twice a call would have another's approval.
+        """
+        choices = answer.get("choices") or [{}]
+        told = choices[0].get("message")
+        if not isinstance(told, dict):
+            raise EngineFailed("The model's answer has no message.")
+        message: Message = {"role": "assistant", "content": told.get("content") or ""}
+        calls, step = told.get("tool_calls") or [], self.transcript.steps
+        if calls and not last:
+            message["tool_calls"] = [_call(f"call-{step}-{n}", c) for n, c in enumerate(calls)]
         return message
 
     async def _asked_model(self, last: bool) -> Mapping[str, Any]:
@@ -177,23 +192,10 @@ class Loop:
         return found if stopped is None else {**found, "stopped": stopped}
 
 
-def _message(answer: Mapping[str, Any], last: bool) -> Message:
-    """The assistant's message as the next request takes it back."""
-    choices = answer.get("choices") or [{}]
-    told = choices[0].get("message")
-    if not isinstance(told, dict):
-        raise EngineFailed("The model's answer has no message.")
-    message: Message = {"role": "assistant", "content": told.get("content") or ""}
-    calls = told.get("tool_calls") or []
-    if calls and not last:
-        message["tool_calls"] = [_call(n, call) for n, call in enumerate(calls)]
-    return message
-
-
-def _call(number: int, call: Mapping[str, Any]) -> Message:
+def _call(id: str, call: Mapping[str, Any]) -> Message:
     function = call.get("function") or {}
     about = {"name": str(function.get("name")), "arguments": str(function.get("arguments") or "{}")}
-    return {"id": str(call.get("id") or f"call-{number}"), "type": "function", "function": about}
+    return {"id": id, "type": "function", "function": about}
 
 
 def _tokens(answer: Mapping[str, Any]) -> int:

@@ -24,6 +24,7 @@ from ai_stack.services.skills import Skills, words
 MCP, MCP_PREFIX = "mcp-server", "mcp__"
 MCP_SEEN_S = 60.0
 FOUND, SHOWN_CHARACTERS = 4, 12_000
+OPEN = {"/etc/chromium.d"}
 Given: TypeAlias = Mapping[str, Any]
 Use: TypeAlias = Callable[[Principal, Given], Awaitable["Used"]]
 
@@ -215,11 +216,15 @@ class Toolbox:
 
 
 def is_harmless(permissions: Mapping[str, Any]) -> bool:
-    """Whether a skill that may touch this only reads what is the project's own."""
+    """Whether a skill that may touch this only reads what is the project's own.
+
+    What a browser is set to is nobody's secret; other folders and variables may be.
+    """
     uses = permissions.get("uses") or ()
+    foreign = permissions.get("secrets") or set(permissions.get("reads") or ()) - OPEN
     leaves = permissions.get("network") == "host" or permissions.get("writes")
     commands = permissions.get("isolation") == "inline" and permissions.get("programs")
-    return "documents:write" not in uses and not leaves and not commands
+    return "documents:write" not in uses and not (leaves or commands or foreign)
 
 
 def _told(output: Mapping[str, Any]) -> str:
