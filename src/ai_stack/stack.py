@@ -1,5 +1,6 @@
 """The one place that builds things: a Stack of services over the doors that the settings name."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ from ai_stack.engines import Engine, open_engine
 from ai_stack.errors import SettingsError
 from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
-from ai_stack.sandbox import find_sandbox
+from ai_stack.sandbox import Sandbox, find_sandbox
 from ai_stack.services import places
 from ai_stack.services.agent import KIND as AGENT
 from ai_stack.services.agent import QUEUE as AGENTS
@@ -125,9 +126,35 @@ class _Doors:
     parsers: ParserPool
     notices: Notices
     engines: list[Engine]
+    sandbox: Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """The services that answer at once, which runs use as well."""
+
+    indexing: Indexing
+    documents: Documents
+    search: Search
+    inference: Inference
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    """The runs, and the services whose work they are."""
+
+    runs: Runs
+    imports: Imports
+    maintenance: Maintenance
+    embeddings: EmbeddingModels
+    skills: Skills
+    agent: Agent
 
 
 async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -> _Doors:
+    wall = asyncio.create_task(asyncio.to_thread(find_sandbox))  # it takes as long as the database
+    exits.callback(wall.cancel)
     database = await open_database(
         _required(settings.database, "AI_STACK_DATABASE_URL"),
         connections=settings.database_connections,
@@ -153,7 +180,16 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) 
     for engine in engines:
         exits.push_async_callback(engine.aclose)
     return _Doors(
-        database, cache, conversations, vectors, models, reranker, parsers, notices, engines
+        database,
+        cache,
+        conversations,
+        vectors,
+        models,
+        reranker,
+        parsers,
+        notices,
+        engines,
+        await wall,
     )
 
 
@@ -172,17 +208,51 @@ def _parsers(settings: Settings) -> ParserPool:
 
 
 def _assembled(settings: Settings, doors: _Doors) -> Stack:
-    database, models = doors.database, doors.models
-    indexing = Indexing(database, models, doors.vectors, Renewals(doors.cache))
-    imports = Imports(
-        database, doors.parsers, settings.import_max_file_bytes, settings.import_allow_private_urls
+    database, answering = doors.database, _answering(settings, doors)
+    working, stored = _working(settings, doors, answering), StoredResponses(database)
+    inference, runs = answering.inference, working.runs
+    return Stack(
+        settings=settings,
+        database=database,
+        models=doors.models,
+        indexing=answering.indexing,
+        documents=answering.documents,
+        search=answering.search,
+        runs=runs,
+        uploads=_uploads(settings, database, runs),
+        exports=Exports(database),
+        watching=_watching(settings, database, runs, working.imports),
+        retention=Retention(database, stored),
+        embeddings=working.embeddings,
+        maintenance=working.maintenance,
+        inference=inference,
+        text_embeddings=Embeddings(inference, doors.models),
+        generation=answering.generation,
+        sessions=Sessions(doors.conversations, answering.generation, settings.session_ttl_s),
+        usage=Usage(database),
+        responses=Responses(inference, stored),
+        messages=Messages(inference),
+        skills=working.skills,
+        agent=working.agent,
+        health=HealthChecks(_probes(doors, inference)),
     )
-    maintenance, embeddings = _maintenance(doors, indexing)
+
+
+def _answering(settings: Settings, doors: _Doors) -> _Answering:
+    indexing = Indexing(doors.database, doors.models, doors.vectors, Renewals(doors.cache))
     inference, search = _inference(settings, doors), _search(settings, doors)
-    generation, stored = Generation(inference, search), StoredResponses(database)
-    documents = Documents(database, indexing)
-    execution = _execution(settings, database, Abilities(search, documents, generation))
-    skills = Skills(database, execution.catalog, execution.schemas, _runs(doors, {}, ()))
+    documents, generation = Documents(doors.database, indexing), Generation(inference, search)
+    return _Answering(indexing, documents, search, inference, generation)
+
+
+def _working(settings: Settings, doors: _Doors, answering: _Answering) -> _Working:
+    documents, search, inference = answering.documents, answering.search, answering.inference
+    imports = _imports(settings, doors)
+    maintenance, embeddings = _maintenance(doors, answering.indexing)
+    abilities = Abilities(search, documents, answering.generation)
+    execution = _execution(settings, doors, abilities)
+    started = _runs(doors, {}, ())  # which starts and follows runs, and does none
+    skills = Skills(doors.database, execution.catalog, execution.schemas, started)
     toolbox = Toolbox(search, documents, skills)
     handlers: dict[str, Handler] = {
         "import": imports,
@@ -192,30 +262,15 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         **maintenance.handlers,
     }
     runs = _runs(doors, handlers, maintenance.handlers)
-    return Stack(
-        settings=settings,
-        database=database,
-        models=models,
-        indexing=indexing,
-        documents=documents,
-        search=search,
-        runs=runs,
-        uploads=_uploads(settings, database, runs),
-        exports=Exports(database),
-        watching=_watching(settings, database, runs, imports),
-        retention=Retention(database, stored),
-        embeddings=embeddings,
-        maintenance=maintenance,
-        inference=inference,
-        text_embeddings=Embeddings(inference, models),
-        generation=generation,
-        sessions=Sessions(doors.conversations, generation, settings.session_ttl_s),
-        usage=Usage(database),
-        responses=Responses(inference, stored),
-        messages=Messages(inference),
-        skills=skills,
-        agent=Agent(runs, toolbox),
-        health=HealthChecks(_probes(doors, inference)),
+    return _Working(runs, imports, maintenance, embeddings, skills, Agent(runs, toolbox))
+
+
+def _imports(settings: Settings, doors: _Doors) -> Imports:
+    return Imports(
+        doors.database,
+        doors.parsers,
+        settings.import_max_file_bytes,
+        settings.import_allow_private_urls,
     )
 
 
@@ -232,12 +287,12 @@ def _runs(doors: _Doors, handlers: Mapping[str, Handler], alone: Iterable[str]) 
     return Runs(doors.database, doors.notices, handlers, frozenset(alone), queues)
 
 
-def _execution(settings: Settings, database: Database, abilities: Abilities) -> Execution:
-    sandbox = find_sandbox()
-    apart = Apart(sandbox)
-    catalog = Catalog(settings.folders_of_skills, sandbox)
+def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execution:
+    apart = Apart(doors.sandbox)
+    catalog = Catalog(settings.folders_of_skills, doors.sandbox)
     schemas = Schemas(apart, settings.data_dir / "cache" / "skills")
-    return Execution(database, catalog, schemas, apart, abilities, tuple(settings.open_to_skills))
+    folders = tuple(settings.open_to_skills)
+    return Execution(doors.database, catalog, schemas, apart, abilities, folders)
 
 
 def _search(settings: Settings, doors: _Doors) -> Search:
