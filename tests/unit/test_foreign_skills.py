@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from ai_stack.errors import SkillFailed
+from ai_stack.services.skills.apart import _used
+from ai_stack.services.skills.execution import removed
 from ai_stack.services.skills.schemas import is_whole
 from ai_stack.skill.discovery import discover_skills
 from ai_stack.skill.wire import error_of
@@ -73,3 +75,19 @@ def test_a_schema_that_can_be_checked_is_one() -> None:
 @pytest.mark.parametrize("told", [5, None, {"fields": 7}, {"code": [], "message": {}}], ids=str)
 def test_an_error_of_another_form_is_a_failure_of_the_skill(told: object) -> None:
     assert type(error_of(told)) is SkillFailed
+
+
+def test_a_folder_of_any_depth_is_told_and_removed(tmp_path: Path) -> None:
+    top = tmp_path / "out"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("deeper", dir_fd=here)
+        below = os.open("deeper", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    with pytest.raises(SkillFailed, match="too deep"):
+        _used(os.getpid(), [top])
+    removed(top)
+    assert not top.exists()

@@ -32,7 +32,7 @@ LOOK_S, LAST_WORDS_S = 0.25, 1.0
 LOG_LINES, LINE_BYTES = 200, 64 << 10
 BUSY_CALLS = 16
 EMPTY_BYTES = 64 << 20  # what a process has before it does anything
-WRITTEN_BYTES, MOST_PROCESSES = 1 << 30, 128
+WRITTEN_BYTES, BLOCK_BYTES, MOST_PROCESSES = 1 << 30, 4096, 128
 
 log = logging.getLogger(__name__)
 
@@ -187,15 +187,23 @@ def _used(pid: int, folders: Collection[Path]) -> tuple[int, int, int]:
     alive: list[psutil.Process] = []
     with suppress(psutil.Error):
         alive = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    memory = written = 0
+    memory = 0
     for one in alive:
         with suppress(psutil.Error):
             memory += one.memory_info().rss
-    for folder in folders:
+    return len(alive), memory, sum(map(_written, folders))
+
+
+def _written(folder: Path) -> int:
+    """Bytes below a folder, an empty file counted as a block; SkillFailed where it is too deep."""
+    found = 0
+    try:
         for file in folder.rglob("*"):
-            with suppress(OSError):
-                written += file.lstat().st_size
-    return len(alive), memory, written
+            with suppress(FileNotFoundError):
+                found += max(file.lstat().st_size, BLOCK_BYTES)
+    except (OSError, RecursionError):
+        raise SkillFailed("It made folders that are too deep, or closed them.") from None
+    return found
 
 
 async def _message(reader: asyncio.StreamReader) -> dict[str, Any]:

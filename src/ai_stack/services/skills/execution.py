@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -181,4 +182,12 @@ async def run_folders() -> AsyncIterator[Place]:
             folder.mkdir()
         yield place
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, top, ignore_errors=True))
+        await asyncio.shield(asyncio.to_thread(removed, top))
+
+
+def removed(folder: Path) -> None:
+    """Remove a folder with all below it, however deep a skill has made it."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["/bin/rm", "-rf", "--", folder], check=False)
