@@ -270,6 +270,13 @@ async def test_the_files_beside_a_skill_are_its_package(tmp_path: Path) -> None:
     assert result.output == {"doubled": 4}
 
 
+async def test_skills_of_one_name_do_not_share_the_files_beside_them(tmp_path: Path) -> None:
+    folders = [make(tmp_path / place, "alike") for place in ("one", "other")]
+    (folders[1] / "numbers.py").write_text('"""Numbers."""\ndef twice(n): return 20 * n\n')
+    found = [await discover_skills(f.parent)["alike"].execute(number=2) for f in folders]
+    assert [result.output["doubled"] for result in found] == [4, 40]
+
+
 def test_a_description_longer_than_the_standards_is_listed_but_not_valid(tmp_path: Path) -> None:
     folder = make(tmp_path, "wordy")
     (folder / "SKILL.md").write_text(head(name="wordy", description="word " * 300))

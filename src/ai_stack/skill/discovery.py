@@ -117,6 +117,8 @@ def _module(folder: Path) -> ModuleType:
         name, folder / CODE, submodule_search_locations=[str(folder)]
     )
     assert spec is not None and spec.loader is not None
+    for stale in [one for one in sys.modules if one.startswith(f"{name}.")]:
+        del sys.modules[stale]  # of another folder of this name
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
