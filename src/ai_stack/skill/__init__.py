@@ -3,6 +3,7 @@
 A skill is a folder of the Agent Skills standard (https://agentskills.io): SKILL.md says what it
 does and what it may touch, and skill.py, where it acts, holds one subclass of Skill. This
 package knows neither the stack nor a face, so that a skill can run in a process of its own.
+Beside it, skills may import `office` and `browsers`, which few need.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -5,17 +5,20 @@ import re
 import zipfile
 from collections.abc import Mapping
 
+from docx.opc.exceptions import OpcError
 from docx.opc.oxml import serialize_part_xml
 from docx.oxml import parse_xml
+from pptx.exc import PythonPptxError
 
 from ai_stack.skill import SkillFailed
+from ai_stack.skill.office import DAMAGE, WORD_OR_SLIDES
 
 from .brand import Report
 from .drawing import Drawing
-from .package import DAMAGED, FAULTS
 from .theme import Theme
 from .wording import Wording
 
+FAULTS = (OpcError, PythonPptxError, *DAMAGE)
 WORD = re.compile(r"word/(document|styles|header\d*|footer\d*|footnotes|endnotes|numbering)\.xml")
 SLIDE = re.compile(r"ppt/(slides|slideLayouts|slideMasters)/[^/]+\.xml")
 THEME = re.compile(r"(word|ppt)/theme/theme\d*\.xml")
@@ -28,7 +31,7 @@ def branded(data: bytes, report: Report) -> bytes:
             parts = {name: old.read(name) for name in old.namelist()}
         return _zipped({**parts, **_changed(parts, report)})
     except FAULTS:
-        raise SkillFailed(DAMAGED) from None
+        raise SkillFailed(WORD_OR_SLIDES.damaged) from None
 
 
 def _changed(parts: Mapping[str, bytes], report: Report) -> dict[str, bytes]:

@@ -8,10 +8,10 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from ai_stack.skill import JSON, File, Skill, SkillFailed, SkillResult, action
+from ai_stack.skill.office import WORD_OR_SLIDES
 
 from .brand import Brand, Report, normal
 from .office import branded
-from .package import MAX_BYTES, checked
 from .styles import Styles
 
 Files: TypeAlias = Annotated[
@@ -71,9 +71,11 @@ def _applied(file: Path, brand: Brand, mapping: Mapping[str, str]) -> tuple[byte
 def _done(file: Path, ending: str, report: Report) -> bytes:
     work = _of(ending)
     if ending.lower() in (".docx", ".pptx"):
-        return work(checked(file), report)
-    if not file.is_file() or not 0 < file.stat().st_size <= MAX_BYTES:
-        raise SkillFailed(f"{file.name} must be a file of 1 byte to {MAX_BYTES >> 20} MiB.")
+        return work(WORD_OR_SLIDES.checked(file), report)
+    if not file.is_file() or not 0 < file.stat().st_size <= WORD_OR_SLIDES.max_bytes:
+        raise SkillFailed(
+            f"{file.name} must be a file of 1 byte to {WORD_OR_SLIDES.max_bytes >> 20} MiB."
+        )
     return work(file.read_bytes(), report)
 
 

@@ -1,10 +1,6 @@
-"""The file itself: a zip of XML, looked at before a library opens it.
-
-Sizes are those of the zip's directory; zipfile never reads more of a member than that.
-"""
+"""The file itself, looked at before a library opens it."""
 
 import io
-import zipfile
 from pathlib import Path
 
 from docx import Document
@@ -12,56 +8,23 @@ from docx.document import Document as Docx
 from docx.opc.exceptions import OpcError
 
 from ai_stack.skill import SkillFailed
+from ai_stack.skill.office import DAMAGE, Kind
 
-MAX_BYTES, MAX_UNPACKED, MAX_PARTS = 64 << 20, 512 << 20, 5000
-MAX_XML = 64 << 20
-MAIN = "word/document.xml"
-FAULTS = (OpcError, KeyError, ValueError, AttributeError, SyntaxError, zipfile.BadZipFile)
-DAMAGED = "This file is damaged, or no Word document: save it anew as .docx."
+FAULTS = (OpcError, *DAMAGE)
+WORD = Kind(
+    noun="a Word document",
+    mains=frozenset({"word/document.xml"}),
+    other="This is no Word document: it has no main text.",
+    old="This is an old .doc or a file with a password: save it as plain .docx.",
+    damaged="This file is damaged, or no Word document: save it anew as .docx.",
+    with_macros="This file has macros: save it as .docx, without them.",
+    with_entities="This file declares XML entities, which no Word document does.",
+)
 
 
 def opened(path: Path) -> Docx:
     """The document; SkillFailed for what is none, is too large or could do harm."""
     try:
-        return Document(io.BytesIO(checked(path)))
+        return Document(io.BytesIO(WORD.checked(path)))
     except FAULTS:
-        raise SkillFailed(DAMAGED) from None
-
-
-def checked(path: Path) -> bytes:
-    """The bytes of a Word document that is safe to open; SkillFailed."""
-    if not path.is_file() or path.stat().st_size > MAX_BYTES:
-        raise SkillFailed(f"The file must be a Word document of at most {MAX_BYTES >> 20} MiB.")
-    data = path.read_bytes()
-    if data[:4] == b"\xd0\xcf\x11\xe0":
-        raise SkillFailed("This is an old .doc or a file with a password: save it as plain .docx.")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_parts(archive)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError):
-        raise SkillFailed(DAMAGED) from None
-    return data
-
-
-def _check_parts(archive: zipfile.ZipFile) -> None:
-    parts = archive.infolist()
-    names = {part.filename for part in parts}
-    if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_UNPACKED:
-        raise SkillFailed(f"The file unpacks to more than {MAX_UNPACKED >> 20} MiB or 5000 parts.")
-    if MAIN not in names:
-        raise SkillFailed("This is no Word document: it has no main text.")
-    if any("vbaproject" in name.lower() for name in names):
-        raise SkillFailed("This file has macros: save it as .docx, without them.")
-    for part in parts:
-        if part.filename.lower().endswith((".xml", ".rels")):
-            _check_xml(archive, part)
-
-
-def _check_xml(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
-    if part.flag_bits & 1:
-        raise SkillFailed("This file has a password: save it without one.")
-    if part.file_size > MAX_XML:
-        raise SkillFailed(f"A part of the file is larger than {MAX_XML >> 20} MiB.")
-    plain = archive.read(part).replace(b"\0", b"")
-    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
-        raise SkillFailed("This file declares XML entities, which no Word document does.")
+        raise SkillFailed(WORD.damaged) from None

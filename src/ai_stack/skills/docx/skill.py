@@ -17,7 +17,7 @@ from .comments import Comment, add_comments, comments_of
 from .document import created, describe, set_margins
 from .edits import Change, apply_changes
 from .markdown import blocks_of
-from .package import checked, opened
+from .package import WORD, opened
 from .pictures import by_name
 from .reading import Reader
 from .template import filled, names
@@ -111,7 +111,7 @@ class WordDocuments(Skill):
         name: Name = "",
     ) -> SkillResult:
         """Fill a template's placeholders, conditions and loops with values."""
-        data = await asyncio.to_thread(checked, file)
+        data = await asyncio.to_thread(WORD.checked, file)
         wanted = await asyncio.to_thread(names, data)
         lacking = [one for one in wanted if one not in values]
         if not wanted:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from ai_stack.skill import SkillFailed
 
-from .package import DAMAGED, FAULTS
+from .package import FAULTS, WORD
 from .writing import CONTROL
 
 MAX_OUTPUT_BYTES = 128 << 20
@@ -24,7 +24,7 @@ def names(data: bytes) -> list[str]:
     except TemplateError as error:
         raise _refusal(error) from None
     except FAULTS:
-        raise SkillFailed(DAMAGED) from None
+        raise SkillFailed(WORD.damaged) from None
     return sorted(found)
 
 

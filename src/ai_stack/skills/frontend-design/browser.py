@@ -4,18 +4,7 @@ import shutil
 from importlib.util import find_spec
 
 from ai_stack.skill import SkillFailed
-
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from ai_stack.skill.browsers import PROGRAMS
 
 
 class NotRendered(SkillFailed):

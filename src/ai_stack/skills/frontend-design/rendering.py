@@ -15,7 +15,9 @@ from playwright.async_api import (
 )
 from playwright.async_api import Error as BrowserError
 
-from .browser import FLAGS, NotRendered, chromium
+from ai_stack.skill.browsers import FLAGS
+
+from .browser import NotRendered, chromium
 
 HEIGHT = 900
 PATIENCE_MS = 15_000

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from docx import Document
 from docx.document import Document as Docx
 from docx.opc.constants import RELATIONSHIP_TYPE
+from docx.opc.exceptions import OpcError
 from docx.opc.oxml import serialize_part_xml
 from docx.oxml import OxmlElement, parse_xml
 from docx.oxml.ns import qn
@@ -13,12 +14,14 @@ from docx.oxml.xmlchemy import BaseOxmlElement
 from docx.shared import RGBColor
 from docx.styles.style import BaseStyle
 from pptx import Presentation
+from pptx.exc import PythonPptxError
 
 from ai_stack.skill import JSON, SkillFailed
+from ai_stack.skill.office import DAMAGE, WORD_OR_SLIDES
 
-from .package import DAMAGED, FAULTS
 from .palette import TEXT, Theme, contrast, hex_of
 
+FAULTS = (OpcError, PythonPptxError, *DAMAGE)
 A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 FONTS = ("w:ascii", "w:hAnsi", "w:cs", "w:eastAsia")
 OF_THEME = ("asciiTheme", "hAnsiTheme", "cstheme", "eastAsiaTheme")
@@ -42,7 +45,7 @@ def document(data: bytes, theme: Theme) -> tuple[bytes, dict[str, JSON]]:
         out = io.BytesIO()
         found.save(out)
     except FAULTS:
-        raise SkillFailed(DAMAGED) from None
+        raise SkillFailed(WORD_OR_SLIDES.damaged) from None
     return out.getvalue(), _told(own, theme)
 
 
@@ -61,7 +64,7 @@ def presentation(data: bytes, theme: Theme) -> tuple[bytes, dict[str, JSON]]:
         out = io.BytesIO()
         deck.save(out)
     except FAULTS:
-        raise SkillFailed(DAMAGED) from None
+        raise SkillFailed(WORD_OR_SLIDES.damaged) from None
     return out.getvalue(), _told(own, theme)
 
 

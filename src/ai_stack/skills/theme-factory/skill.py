@@ -9,10 +9,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from ai_stack.skill import JSON, File, Skill, SkillFailed, SkillResult, action
+from ai_stack.skill.office import WORD_OR_SLIDES
 
 from .collection import themes
 from .office import document, presentation
-from .package import MAX_BYTES, checked
 from .pages import style_sheet, themed
 from .palette import Color, Colors, Theme, derived
 
@@ -111,17 +111,19 @@ def _chosen(name: str, custom: Theme | None) -> Theme:
 def _applied(file: Path, theme: Theme) -> tuple[bytes, Mapping[str, JSON]]:
     match file.suffix.lower():
         case ".docx":
-            return document(checked(file), theme)
+            return document(WORD_OR_SLIDES.checked(file), theme)
         case ".pptx":
-            return presentation(checked(file), theme)
+            return presentation(WORD_OR_SLIDES.checked(file), theme)
         case ".html" | ".htm":
             return themed(_page(file), theme).encode(), {}
     raise SkillFailed(f"{file.name[:80]} is none of .html, .pptx and .docx.")
 
 
 def _page(file: Path) -> str:
-    if not file.is_file() or not 0 < file.stat().st_size <= MAX_BYTES:
-        raise SkillFailed(f"{file.name} must be a file of 1 byte to {MAX_BYTES >> 20} MiB.")
+    if not file.is_file() or not 0 < file.stat().st_size <= WORD_OR_SLIDES.max_bytes:
+        raise SkillFailed(
+            f"{file.name} must be a file of 1 byte to {WORD_OR_SLIDES.max_bytes >> 20} MiB."
+        )
     try:
         return file.read_text("utf-8-sig")
     except UnicodeDecodeError:

@@ -11,18 +11,8 @@ from playwright.async_api import Browser, Route, async_playwright
 from playwright.async_api import Error as BrowserError
 
 from ai_stack.skill import SkillFailed
+from ai_stack.skill.browsers import FLAGS, PROGRAMS
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 INNER = ("data", "blob", "about")
 HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 

@@ -13,7 +13,7 @@ from .book import Saved, saved, stored_values
 from .cells import Value
 from .charts import Chart, add_chart
 from .edits import Change, apply_changes
-from .package import checked, lost_parts, opened
+from .package import WORKBOOK, lost_parts, opened
 from .reading import Window, contents
 from .recalculation import Place
 from .sheets import MAX_SHEETS, Sheet, created
@@ -78,7 +78,7 @@ class ExcelWorkbooks(Skill):
         """Change cells, rows, looks and sheets; formulas follow."""
 
         def made() -> tuple[Saved, dict[str, str], bytes]:
-            data = checked(file)
+            data = WORKBOOK.checked(file)
             book = opened(data)
             before = saved(opened(data), stored_values(data, book)).broken()
             stored = stored_values(data, book)
@@ -96,7 +96,7 @@ class ExcelWorkbooks(Skill):
         """Recalculate every formula and list errors, circles and stored values that are wrong."""
 
         def done() -> tuple[Saved, dict[str, JSON]]:
-            data = checked(file)
+            data = WORKBOOK.checked(file)
             book = opened(data)
             stored = stored_values(data, book)
             result = saved(book, stored)
@@ -127,7 +127,7 @@ class ExcelWorkbooks(Skill):
         """Add charts to a workbook."""
 
         def made() -> tuple[Saved, list[str], bytes]:
-            data = checked(file)
+            data = WORKBOOK.checked(file)
             book = opened(data)
             stored = stored_values(data, book)
             places = [add_chart(book, one) for one in charts]
@@ -166,7 +166,7 @@ class ExcelWorkbooks(Skill):
 
 
 def _read(file: Path, window: Window) -> tuple[dict[str, JSON], tuple[str, ...]]:
-    data = checked(file)
+    data = WORKBOOK.checked(file)
     book = opened(data)
     stored = stored_values(data, book)
     output, notes = contents(book, saved(opened(data), stored).outcome.values, stored, window)
