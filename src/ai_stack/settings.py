@@ -384,8 +384,9 @@ def user_folder(variable: str, default: Path) -> Path:
 
 
 def variables(names: Iterable[str]) -> dict[str, str]:
-    """Those of these variables that are set, for a child that is to have them."""
-    return {name: os.environ[name] for name in names if name in os.environ}
+    """Those of these variables that are set, none of the stack's own, for a child to have."""
+    own = {variable_of(name, field) for name, field in Settings.model_fields.items()}
+    return {name: os.environ[name] for name in names if name in os.environ and name not in own}
 
 
 def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:

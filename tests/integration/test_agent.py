@@ -194,7 +194,9 @@ async def test_what_destroys_is_asked_about_and_done_when_approved(
         asked = [e async for e in _events(stack, run) if e.kind == "ask"][-1]
         assert asked.data["arguments"] == {"id": "minutes"}
         assert (await stack.documents.get(ME, "minutes")).id == "minutes"
-        await stack.agent.answer(ME, run.id, Approval(True))
+        with pytest.raises(Conflict, match="another call"):
+            await stack.agent.answer(ME, run.id, Approval(True), "another")
+        await stack.agent.answer(ME, run.id, Approval(True), str(asked.data["call"]))
         await until(stack, run, "done", "failed")
     assert text(await stack.runs.get(ME, run.id)) == "Gone."
     page = await stack.documents.page(ME, limit=100)

@@ -81,6 +81,13 @@ class Mine(Skill):
         raise ZeroDivisionError("a secret of the code")
 
     @action
+    async def odd(self) -> SkillResult:
+        """Say what no database keeps."""
+        print("odd", chr(0), "words", flush=True)
+        half = chr(0xD83D)
+        return SkillResult({"nul": f"a{chr(0)}b", "half": half, "none": float("nan")})
+
+    @action
     async def flood(self, files: int) -> SkillResult:
         """Make many files."""
         for number in range(files):
@@ -286,6 +293,12 @@ async def test_a_failure_tells_no_secret_and_the_log_is_among_the_events(stack: 
     assert "secret" not in (found.error or "")
     told = [event.data async for event in stack.runs.follow(ME, found.id) if event.kind == "step"]
     assert any("the last words" in line for line in told[0]["log"])
+
+
+async def test_what_no_database_keeps_is_replaced(stack: Stack) -> None:
+    found = await run(stack, "mine", action="odd")
+    assert found.status == "succeeded", found.error
+    assert found.output["output"] == {"nul": "a\ufffdb", "half": "\ufffd", "none": None}
 
 
 async def test_too_many_files_are_a_failure(stack: Stack) -> None:

@@ -65,7 +65,8 @@ def _answered(gateway: Gateway, id: str, asked: Answer, quiet: bool) -> bool:
         return False
     say(f"? {asked['message']} {shortened(str(asked['arguments']), WIDTH)}")
     approve = typer.confirm("Approve", default=False)
-    gateway.ask("POST", f"/agent/runs/{quoted(id)}/answer", json={"approve": approve})
+    answer = {"approve": approve, "call": asked["call"]}
+    gateway.ask("POST", f"/agent/runs/{quoted(id)}/answer", json=answer)
     return True
 
 

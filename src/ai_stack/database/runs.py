@@ -4,6 +4,8 @@ A row of kind `upload` is an import whose files are still coming: no run yet, an
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
@@ -12,6 +14,7 @@ from ai_stack.database import Database, Record, Transaction
 from ai_stack.models.documents import JSON
 from ai_stack.models.runs import Event, EventKind, Run, RunStatus
 
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of pairs
 UPLOAD = "upload"
 CHANNEL = "aidb_runs"
 COLUMNS = """
@@ -27,7 +30,7 @@ async def insert(
     await tx.execute(
         "INSERT INTO runs (id, kind, status, input)"
         " VALUES (%(id)s, %(kind)s, %(status)s, %(input)s::jsonb)",
-        {"id": id, "kind": kind, "status": status, "input": json.dumps(input)},
+        {"id": id, "kind": kind, "status": status, "input": encoded(input)},
     )
     return id
 
@@ -36,7 +39,7 @@ async def begin_import(tx: Transaction, id: UUID, input: Mapping[str, JSON]) -> 
     """The files of an upload have all come: make it a run."""
     await tx.execute(
         "UPDATE runs SET kind = 'import', input = %(input)s::jsonb WHERE id = %(id)s",
-        {"id": id, "input": json.dumps(input)},
+        {"id": id, "input": encoded(input)},
     )
 
 
@@ -105,7 +108,7 @@ async def finish(
         {
             "id": id,
             "status": status,
-            "output": None if output is None else json.dumps(output),
+            "output": None if output is None else encoded(output),
             "error": error,
         },
     )
@@ -117,7 +120,7 @@ async def append(tx: Transaction, id: UUID, kind: EventKind, data: Mapping[str, 
         "INSERT INTO run_events (run_id, number, kind, data)"
         " SELECT %(id)s, coalesce(max(number), 0) + 1, %(kind)s, %(data)s::jsonb"
         " FROM run_events WHERE run_id = %(id)s RETURNING number",
-        {"id": id, "kind": kind, "data": json.dumps(data)},
+        {"id": id, "kind": kind, "data": encoded(data)},
     )
     await tx.execute(f"SELECT pg_notify('{CHANNEL}', %(id)s)", {"id": str(id)})
     assert row is not None
@@ -161,6 +164,21 @@ async def sweep(database: Database, answers: timedelta, ended: timedelta) -> int
             "SELECT tenant.sweep(%(answers)s, %(ended)s)", {"answers": answers, "ended": ended}
         )
         return 0 if row is None else int(row[0])
+
+
+def encoded(value: JSON) -> str:
+    """JSON that jsonb takes: what it refuses in texts and numbers is replaced, and told by that."""
+    return json.dumps(_storable(value), allow_nan=False)
+
+
+def _storable(value: JSON) -> JSON:
+    if isinstance(value, str):
+        return UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(_storable(name)): _storable(below) for name, below in value.items()}
+    return [_storable(below) for below in value] if isinstance(value, list | tuple) else value
 
 
 def _run(row: Record) -> Run:

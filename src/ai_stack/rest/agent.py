@@ -44,6 +44,7 @@ class AnswerBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     approve: bool
+    call: str | None = Field(None, description="Id of the call that was asked about.")
     note: str = Field("", max_length=4000, description="Told to the model.")
 
 
@@ -59,5 +60,5 @@ async def run_agent(stack: UseStack, caller: Caller, body: GoalBody) -> Response
 @router.post("/runs/{id}/answer", status_code=202)
 async def answer_agent(stack: UseStack, caller: Caller, id: UUID, body: AnswerBody) -> Response:
     """Approve or refuse the call that a run waits for; it goes on either way."""
-    run = await stack.agent.answer(caller, id, Approval(body.approve, body.note))
+    run = await stack.agent.answer(caller, id, Approval(body.approve, body.note), body.call)
     return respond(run_json(run), 202, {"Location": f"/runs/{run.id}"})

@@ -52,15 +52,21 @@ class Agent:
             await self.toolbox.tool(principal, name)
         return await self.runs.start(principal, KIND, asdict(request))
 
-    async def answer(self, principal: Principal, run_id: UUID, approval: Approval) -> Run:
-        """Approve or refuse what a run waits for, and let it go on; Conflict if it waits for
-        nothing."""
+    async def answer(
+        self, principal: Principal, run_id: UUID, approval: Approval, call: str | None = None
+    ) -> Run:
+        """Approve or refuse what a run waits for, and let it go on.
+
+        Conflict if it waits for nothing, or by now for an answer to another call than `call`.
+        """
         run = await self.runs.get(principal, run_id)
         if run.kind != KIND:
             raise Conflict("This run is no agent's.")
         transcript = await read_transcript(self.runs.database, principal, run_id)
         if transcript.asks is None:
             raise Conflict("This run waits for no answer.")
+        if call not in (None, transcript.asks):
+            raise Conflict("This run asks about another call by now; look at its events.")
         answered: dict[str, JSON] = {"answer": transcript.asks, **asdict(approval)}
         return await self.runs.resume(principal, run_id, answered)
 
