@@ -28,8 +28,7 @@ from pydantic.fields import FieldInfo
 from ai_stack.errors import SettingsError
 
 APP = "nixos-ai-stack"
-PREFIX = "AI_STACK_"
-SUPERVISED = "AI_STACK_SUPERVISED"
+PREFIX, SUPERVISED = "AI_STACK_", "AI_STACK_SUPERVISED"
 FOR_CHILDREN = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
@@ -385,8 +384,8 @@ def user_folder(variable: str, default: Path) -> Path:
 
 def variables(names: Iterable[str]) -> dict[str, str]:
     """Those of these variables that are set, none of the stack's own, for a child to have."""
-    own = {variable_of(name, field) for name, field in Settings.model_fields.items()}
-    return {name: os.environ[name] for name in names if name in os.environ and name not in own}
+    ours = {variable_of(*field) for field in Settings.model_fields.items()}
+    return {name: os.environ[name] for name in {*names} - ours if name in os.environ}
 
 
 def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
