@@ -1,6 +1,5 @@
 """The stack's own processes, as the supervisor or an operator's tools start them."""
 
-import asyncio
 import logging
 from typing import Annotated
 
@@ -29,11 +28,13 @@ def serve(
 @app.command()
 def worker() -> None:
     """Run the background work: the index, imports, schedules."""
+    import uvloop  # noqa: PLC0415 (the other processes load it themselves)
+
     from ai_stack import worker as process  # noqa: PLC0415
 
     settings = load_settings()
     _log(settings.log_level)
-    asyncio.run(process.work(settings))
+    uvloop.run(process.work(settings))
 
 
 @app.command()
