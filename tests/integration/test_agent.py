@@ -23,6 +23,7 @@ from ai_stack.models.runs import Event, Run
 from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.agent.egress import without_remote_images
 from ai_stack.services.agent.toolbox import Toolbox, is_harmless
+from ai_stack.services.runs import RunContext
 from ai_stack.services.skills import QUEUE as SKILLS
 from ai_stack.settings import Settings, environment_of
 from ai_stack.skill.discovery import discover_skills
@@ -364,6 +365,26 @@ async def test_a_killed_worker_costs_no_step_and_does_nothing_twice(
     steps = [e.data async for e in stack.runs.follow(ME, run.id) if e.kind == "step"]
     assert sum("result" in step and step["tool"] == "add_document" for step in steps) == 1
     assert "Kept once." in (await stack.documents.get(ME, "once")).content
+
+
+async def test_a_call_that_may_have_been_done_is_asked_about_even_if_it_is_allowed(
+    stack: Stack, model: ScriptedModel
+) -> None:
+    """What a worker leaves that dies within the call: its beginning, and no result."""
+    model.script = [calls("add_document", content="Twice?", id="twice"), says("Kept.")]
+    run = await stack.agent.start(
+        ME, AgentRequest("Keep it.", tools=["add_document"], allow=["add_document"])
+    )
+    message = {**model.script[0], "content": ""}
+    call = {**message["tool_calls"][0], "id": "begun-1"}
+    context = RunContext(ME, run, stack.database)
+    await context.event("step", {"message": {**message, "tool_calls": [call]}, "tokens": 1})
+    await context.event("step", {"begin": "begun-1"})
+    async with working(stack):
+        asked = await until(stack, run, "ask", "done", "failed")
+    assert (asked.kind, asked.data["call"]) == ("ask", "begun-1")
+    assert "may have been done" in str(asked.data["message"])
+    await stack.runs.cancel(ME, run.id)
 
 
 def _worker(settings: Settings) -> "subprocess.Popen[bytes]":

@@ -148,7 +148,7 @@ class Loop:
             given = _arguments(tool, call)
         except InvalidRequest as error:
             return Used(error.message)
-        if not tool.harmless and name not in self.asked.allow:
+        if not tool.harmless and (name not in self.asked.allow or id in self.transcript.begun):
             refused = self._approved(id, tool, given)
             if refused is not None:
                 return refused
@@ -163,10 +163,13 @@ class Loop:
             return Used(f"It failed: {error.message}")
 
     def _approved(self, id: str, tool: Tool, given: Mapping[str, Any]) -> Used | None:
-        """None for a call that a person approved, and that was not begun since; else Paused."""
-        answer = self.transcript.answers.get(id)
-        if answer is None or id in self.transcript.begun:
-            again = "It was interrupted and may have been done. " if answer else ""
+        """None for a call that a person approved, what the model is told of one that was refused.
+
+        Raises Paused for one that nobody answered, and for one that was begun and may be done.
+        """
+        answer, begun = self.transcript.answers.get(id), id in self.transcript.begun
+        if answer is None or begun:
+            again = "It was interrupted and may have been done. " if begun else ""
             raise Paused(
                 {
                     "call": id,
