@@ -1,5 +1,6 @@
 """One PostgreSQL for a test session, and a database of its own for each test file."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import psycopg
@@ -11,6 +12,9 @@ from ai_stack.database import Database, open_database
 from ai_stack.database.migrating import migrate
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
+
+# A shell has what it starts in the background ignore interrupts, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

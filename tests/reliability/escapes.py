@@ -122,7 +122,11 @@ def _listening(found: Canaries) -> Iterator[socket.socket]:
 def _count(found: Canaries, name: str, sock: socket.socket) -> None:
     def wait() -> None:
         try:
-            while sock.recvfrom(1) if name in ("udp", "datagrams") else sock.accept():
+            while True:
+                if name in ("udp", "datagrams"):
+                    sock.recvfrom(1)
+                else:
+                    sock.accept()[0].close()
                 found.visitors[name] += 1
         except OSError:
             return
