@@ -30,7 +30,7 @@ dependencies = [{{ name = "alpha" }}]
 [[package]]
 name = "alpha"
 version = "1.0.0"
-source = {{ registry = "https://pypi.org/simple" }}
+source = {{ registry = "https://index.example.org/simple" }}
 dependencies = [{{ name = "beta", version = "2.0.0" }}]
 sdist = {{ url = "https://x/alpha.tar.gz", hash = "sha256:{HASH}" }}
 
@@ -42,7 +42,7 @@ source = {{ registry = "http://mirror.example.org/simple" }}
 [[package]]
 name = "beta"
 version = "2.0.0"
-source = {{ registry = "https://pypi.org/simple" }}
+source = {{ registry = "https://index.example.org/simple" }}
 wheels = [{{ url = "https://x/beta.whl", hash = "sha256:{HASH}" }}]
 """
 CARGO = f"""version = 4
@@ -117,7 +117,7 @@ async def test_planted_faults_are_found_at_their_lines(project: Path, tmp_path: 
 
 async def test_a_clean_project_has_no_fault(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text(
-        "# all of it\n--index-url https://pypi.org/simple\n"
+        "# all of it\n--index-url https://index.example.org/simple\n"
         f"alpha==1.0 \\\n    --hash=sha256:{HASH}  # why\n"
         f"beta[x]==2.0 ; python_version > '3' --hash=sha256:{HASH}\n"
         f"gamma @ git+https://example.org/g@{'b' * 40}\n"
