@@ -49,7 +49,7 @@ def found(rule, allowed: tuple[str, ...]) -> list[str]:
 
 
 def test_only_settings_reads_the_environment() -> None:
-    assert found(reads_environment, ("settings.py", SKILLS)) == []
+    assert found(reads_environment, ("settings/", SKILLS)) == []
 
 
 def test_only_the_command_line_prints() -> None:

@@ -1,0 +1,67 @@
+"""Settings of PostgreSQL, Redis and the vector index."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+
+from ai_stack.settings.part import Part, named, number
+
+
+class Storage(Part):
+    """Where documents, the cache and vectors are kept."""
+
+    database_url: SecretStr | None = Field(
+        None, description="postgresql:// URL; by default a supervised PostgreSQL."
+    )
+    database_admin_url: SecretStr | None = Field(
+        None, description="URL of the role that owns the schema; by default database_url."
+    )
+    database_connections: int = Field(
+        12, ge=2, le=500, description="PostgreSQL connections that one process opens at most."
+    )
+    postgres_major: Annotated[Literal[16, 18], BeforeValidator(number)] = Field(
+        18, description="Major version of the supervised PostgreSQL for a new data folder."
+    )
+    postgres_host: str | None = Field(
+        None, validation_alias=named("POSTGRES_HOST"), description="Host of a PostgreSQL server."
+    )
+    postgres_port: int = Field(
+        5432, ge=1, le=65535, validation_alias=named("POSTGRES_PORT"), description="Its port."
+    )
+    postgres_user: str = Field(
+        "mcp", validation_alias=named("POSTGRES_USER"), description="Its user."
+    )
+    postgres_password: SecretStr | None = Field(
+        None, validation_alias=named("POSTGRES_PASSWORD"), description="Its user's password."
+    )
+    postgres_db: str = Field(
+        "mcp", validation_alias=named("POSTGRES_DB"), description="Its database."
+    )
+
+    redis_url: SecretStr | None = Field(
+        None, description="redis://, rediss:// or unix:// URL; by default a supervised Redis."
+    )
+    redis_host: str | None = Field(
+        None, validation_alias=named("REDIS_HOST"), description="Host of a Redis server."
+    )
+    redis_port: int = Field(
+        6379, ge=1, le=65535, validation_alias=named("REDIS_PORT"), description="Its port."
+    )
+    redis_password: SecretStr | None = Field(
+        None, validation_alias=named("REDIS_PASSWORD"), description="Its password."
+    )
+    redis_maxmemory: str = Field(
+        "512mb", pattern=r"^\d+(kb|mb|gb)?$", description="Memory of the supervised Redis."
+    )
+
+    vectors_url: SecretStr = Field(
+        SecretStr("qdrant-edge:"),
+        description="qdrant-edge: (supervised), qdrant://host:6333, or pgvector:",
+    )
+    qdrant_host: str | None = Field(
+        None, validation_alias=named("QDRANT_HOST"), description="Host of a Qdrant server."
+    )
+    qdrant_port: int = Field(
+        6333, ge=1, le=65535, validation_alias=named("QDRANT_PORT"), description="Its HTTP port."
+    )
+    qdrant_api_key: SecretStr | None = Field(None, description="Key of the Qdrant server.")
