@@ -347,13 +347,12 @@ def create_api(source: Stack | Settings, face: Mcp | None = None) -> FastAPI:
             opened = source
             if not isinstance(opened, Stack):
                 opened = await exits.enter_async_context(open_stack(opened))
+            await exits.enter_async_context(opened.identity.running())
             if face is not None:
                 await exits.enter_async_context(face.running())
             yield {"stack": opened}
 
-    app = FastAPI(
-        title="AI Stack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title="AI Stack", version=__version__, lifespan=lifespan, openapi_url=None)
     problems.install(app)
     app.router.routes.insert(0, search.HOT)
     app.include_router(create_router())

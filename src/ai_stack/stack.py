@@ -24,6 +24,10 @@ from ai_stack.services.agent import KIND as AGENT
 from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.agent import Agent, Working
 from ai_stack.services.agent.toolbox import Toolbox
+from ai_stack.services.auth.auditing import Audit
+from ai_stack.services.auth.identity import Identity
+from ai_stack.services.auth.keys import Keys
+from ai_stack.services.auth.secrets import open_secrets
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
@@ -94,6 +98,9 @@ class Stack:
     messages: Messages
     skills: Skills
     agent: Agent
+    identity: Identity
+    keys: Keys
+    audit: Audit
     health: HealthChecks
 
 
@@ -209,7 +216,10 @@ def _parsers(settings: Settings) -> ParserPool:
 
 def _assembled(settings: Settings, doors: _Doors) -> Stack:
     database, answering = doors.database, _answering(settings, doors)
-    working, stored = _working(settings, doors, answering), StoredResponses(database)
+    secrets = open_secrets(settings.secrets)
+    identity = Identity(database, secrets, settings.auth, settings.auth_grace_s)
+    working = _working(settings, doors, answering, identity)
+    stored = StoredResponses(database)
     inference, runs = answering.inference, working.runs
     return Stack(
         settings=settings,
@@ -234,6 +244,9 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         messages=Messages(inference),
         skills=working.skills,
         agent=working.agent,
+        identity=identity,
+        keys=Keys(database, secrets),
+        audit=Audit(database),
         health=HealthChecks(_probes(doors, inference)),
     )
 
@@ -245,13 +258,15 @@ def _answering(settings: Settings, doors: _Doors) -> _Answering:
     return _Answering(indexing, documents, search, inference, generation)
 
 
-def _working(settings: Settings, doors: _Doors, answering: _Answering) -> _Working:
+def _working(
+    settings: Settings, doors: _Doors, answering: _Answering, identity: Identity
+) -> _Working:
     documents, search, inference = answering.documents, answering.search, answering.inference
     imports = _imports(settings, doors)
     maintenance, embeddings = _maintenance(doors, answering.indexing)
     abilities = Abilities(search, documents, answering.generation)
     execution = _execution(settings, doors, abilities)
-    started = _runs(doors, {}, ())  # which starts and follows runs, and does none
+    started = _runs(doors, {}, (), identity)  # which starts and follows runs, and does none
     skills = Skills(doors.database, execution.catalog, execution.schemas, started)
     toolbox = Toolbox(search, documents, skills)
     handlers: dict[str, Handler] = {
@@ -261,7 +276,7 @@ def _working(settings: Settings, doors: _Doors, answering: _Answering) -> _Worki
         AGENT: Working(inference, toolbox),
         **maintenance.handlers,
     }
-    runs = _runs(doors, handlers, maintenance.handlers)
+    runs = _runs(doors, handlers, maintenance.handlers, identity)
     return _Working(runs, imports, maintenance, embeddings, skills, Agent(runs, toolbox))
 
 
@@ -282,9 +297,12 @@ def _maintenance(doors: _Doors, indexing: Indexing) -> tuple[Maintenance, Embedd
     return Maintenance(database, index, fsck, embeddings), embeddings
 
 
-def _runs(doors: _Doors, handlers: Mapping[str, Handler], alone: Iterable[str]) -> Runs:
+def _runs(
+    doors: _Doors, handlers: Mapping[str, Handler], alone: Iterable[str], identity: Identity
+) -> Runs:
     queues = {SKILL: SKILLS, AGENT: AGENTS}
-    return Runs(doors.database, doors.notices, handlers, frozenset(alone), queues)
+    alone = frozenset(alone)
+    return Runs(doors.database, doors.notices, handlers, alone, queues, identity.renewed)
 
 
 def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execution:

@@ -9,18 +9,19 @@ from starlette.types import Receive, Scope, Send
 
 from ai_stack.rest.page import SCRIPT
 from ai_stack.server import create_app
-from ai_stack.settings import Settings
+from ai_stack.stack import Stack
 
 HERE = "http://127.0.0.1:8091"
 
 
 @pytest.fixture
-async def client(memory_settings: Settings) -> httpx.AsyncClient:
-    """No lifespan: the page needs no stack."""
-    app = create_app(memory_settings)
+async def client(stack: Stack) -> httpx.AsyncClient:
+    """No lifespan: the page needs no more of a stack than that it knows who asks."""
+    app = create_app(stack.settings, stack)
+    await stack.identity.renew()
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "state": {}}, receive, send)
+        await app({**scope, "state": {"stack": stack}}, receive, send)
 
     return httpx.AsyncClient(transport=httpx.ASGITransport(with_state), base_url=HERE)
 

@@ -51,7 +51,7 @@ def test_serves_postgres_and_redis_on_sockets_only(running: Stack):
             "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles "
             "WHERE rolname LIKE 'aidb%' AND NOT rolsuper"
         )
-        == "aidb_gateway aidb_owner"
+        == "aidb_control aidb_gateway aidb_owner"
     )
     assert "+PONG" in running.redis("PING")
     pids = {p.pid for p in running.until(lambda s: s.healthy).parts if p.pid}

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from ai_stack.cli.credentials import Credentials
 from ai_stack.errors import AIStackError
 from ai_stack.settings import load_settings
 
@@ -37,11 +38,16 @@ class Unreachable(AIStackError):
 class Gateway:
     """One gateway over HTTP; every failure is an AIStackError that can be shown as it is."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        transport: httpx.BaseTransport | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         near = urlsplit(url).hostname in LOOPBACK  # no proxy stands before this machine itself
         self._http = httpx.Client(
-            base_url=self.url, timeout=TIMEOUT, trust_env=not near, transport=transport
+            base_url=self.url, timeout=TIMEOUT, trust_env=not near, transport=transport, auth=auth
         )
 
     def __enter__(self) -> Self:
@@ -182,8 +188,9 @@ class Gateway:
 
 
 def connect() -> Gateway:
-    """The gateway that the settings name."""
-    return Gateway(load_settings().gateway_url)
+    """The gateway that the settings name, with the credentials that are for it."""
+    settings = load_settings()
+    return Gateway(settings.gateway_url, auth=Credentials.of(settings))
 
 
 def quoted(id: str) -> str:

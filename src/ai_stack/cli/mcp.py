@@ -17,6 +17,7 @@ import httpx
 import typer
 
 from ai_stack.cli.client import LOOPBACK
+from ai_stack.cli.credentials import Credentials
 from ai_stack.errors import AIStackError
 from ai_stack.settings import load_settings
 
@@ -39,13 +40,14 @@ def mcp(
     ] = "",
 ) -> None:
     """Serve MCP on standard input and output, by the gateway at AI_STACK_URL."""
-    url = f"{load_settings().gateway_url.rstrip('/')}/mcp/{toolset}".rstrip("/")
-    asyncio.run(_serve(url))
+    settings = load_settings()
+    url = f"{settings.gateway_url.rstrip('/')}/mcp/{toolset}".rstrip("/")
+    asyncio.run(_serve(url, Credentials.of(settings)))
 
 
-async def _serve(url: str) -> None:
+async def _serve(url: str, auth: httpx.Auth) -> None:
     near = urlsplit(url).hostname in LOOPBACK
-    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=not near) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=not near, auth=auth) as http:
         await Bridge(url, http, _write).serve(_lines())
 
 

@@ -40,6 +40,10 @@ ARGUMENTS: dict[str, Any] = {"options": BOUNDED, "connect_timeout": CONNECT_S}
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
 ONLY_READ = "SELECT set_config('transaction_read_only', 'on', true)"
 RESERVE_BYTES = 128 << 20  # what PostgreSQL's log still needs while nothing is written to it
+BE_CONTROL = (
+    "SELECT set_config('role', 'aidb_control', true),"
+    " set_config('search_path', 'control, aidb, public', true)"
+)
 KEEP_PROJECT = "SELECT set_config('app.project', %(project)s, false)"
 
 
@@ -78,6 +82,16 @@ class Database:
                     await connection.exec_driver_sql(ONLY_READ)
                 yield Transaction(connection, project_id, self.new_id)
                 await connection.commit()
+
+    @asynccontextmanager
+    async def control(self) -> AsyncIterator["Transaction"]:
+        """One unit of work on what belongs to no project: users, keys, projects, the audit log.
+
+        Raises as `transaction` does.
+        """
+        async with self.transaction(None) as tx:
+            await tx.execute(BE_CONTROL)
+            yield tx
 
     async def read(
         self, project_id: UUID | None, sql: str, parameters: dict[str, object]
@@ -246,7 +260,8 @@ async def _check_server(database: Database) -> None:
         assert row is not None
         _require_durable(*row)
         readable = await tx.row(
-            "SELECT count(*) FROM pg_class c WHERE relnamespace = to_regnamespace('aidb')"
+            "SELECT count(*) FROM pg_class c"
+            " WHERE relnamespace IN (to_regnamespace('aidb'), to_regnamespace('control'))"
             " AND relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')"
         )
         if readable is None or readable[0]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ai_stack.database import Database, Record, Transaction
 from ai_stack.models.documents import JSON
+from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Event, EventKind, Run, RunStatus
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of pairs
@@ -24,13 +25,18 @@ r.id, r.kind, r.status, r.input, r.output, r.error, r.created_at, r.finished_at,
 
 
 async def insert(
-    tx: Transaction, kind: str, input: Mapping[str, JSON], status: RunStatus = "queued"
+    tx: Transaction,
+    principal: Principal,
+    kind: str,
+    input: Mapping[str, JSON],
+    status: RunStatus = "queued",
 ) -> UUID:
-    id = tx.new_id()
+    """A new run, which is done with the principal's rights."""
+    id, who = tx.new_id(), json.dumps(principal.kept())
     await tx.execute(
-        "INSERT INTO runs (id, kind, status, input)"
-        " VALUES (%(id)s, %(kind)s, %(status)s, %(input)s::jsonb)",
-        {"id": id, "kind": kind, "status": status, "input": encoded(input)},
+        "INSERT INTO runs (id, kind, status, input, principal)"
+        " VALUES (%(id)s, %(kind)s, %(status)s, %(input)s::jsonb, %(who)s::jsonb)",
+        {"id": id, "kind": kind, "status": status, "input": encoded(input), "who": who},
     )
     return id
 
@@ -150,6 +156,19 @@ async def project_of(database: Database, id: UUID) -> UUID | None:
     async with database.transaction(None) as tx:
         row = await tx.row("SELECT tenant.project_of_run(%(id)s)", {"id": id})
         return None if row is None else row[0]
+
+
+async def hand_over(tx: Transaction, id: UUID, principal: Principal) -> None:
+    """Have a run done with another principal's rights."""
+    given = {"id": id, "who": json.dumps(principal.kept())}
+    await tx.execute("UPDATE runs SET principal = %(who)s::jsonb WHERE id = %(id)s", given)
+
+
+async def principal_of(tx: Transaction, id: UUID) -> Principal:
+    """Who started a run, with the rights of that moment."""
+    row = await tx.row("SELECT project_id, principal FROM runs WHERE id = %(id)s", {"id": id})
+    assert row is not None
+    return Principal.restored(*row)
 
 
 async def projects(database: Database) -> list[UUID]:

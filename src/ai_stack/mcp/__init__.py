@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ai_stack.models.principals import Principal
 
 PATH = "/mcp"
-Resolver = Callable[[], Awaitable[Principal]]
+Resolver = Callable[[Scope], Awaitable[Principal]]
 Weigh = Callable[[bytes], Awaitable[None]]  # refuses a body that would unfold
 
 

@@ -39,8 +39,10 @@ class Call:
         return cast(Principal, self.state["principal"])
 
     @property
-    def toolset(self) -> str:
-        return str(self.state["toolset"])
+    def toolsets(self) -> list[str]:
+        """The toolset of the path; where it names none, those of the key."""
+        asked, own = str(self.state["toolset"]), self.principal.toolsets
+        return [asked] if asked or own is None else sorted(own)
 
     @property
     def request_id(self) -> str:

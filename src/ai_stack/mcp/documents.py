@@ -11,6 +11,7 @@ from ai_stack.mcp.search import FILTER
 from ai_stack.mcp.tools import READS, Answer, Arguments, Hints, Tool
 from ai_stack.models.documents import Document, NewDocument
 from ai_stack.models.filters import parse_filter
+from ai_stack.models.principals import Scope
 
 PAGE, LONGEST, EXCERPT = 20, 50_000, 200
 
@@ -156,12 +157,12 @@ def _short(document: Document) -> dict[str, Any]:
 
 
 READING = (
-    Tool(read_document, "Read a document", ReadArguments, Read, READS),
-    Tool(list_documents, "List documents", ListArguments, Page, READS),
+    Tool(read_document, "Read a document", ReadArguments, Read, READS, scope=Scope.READ),
+    Tool(list_documents, "List documents", ListArguments, Page, READS, scope=Scope.READ),
 )
 CHANGES = Hints(destroys=True, repeats=True)
 WRITING = (
-    Tool(add_documents, "Add documents", AddArguments, Stored, Hints()),
-    Tool(update_document, "Change a document", UpdateArguments, Stored, CHANGES),
-    Tool(delete_document, "Delete a document", Id, Deleted, CHANGES),
+    Tool(add_documents, "Add documents", AddArguments, Stored, Hints(), scope=Scope.WRITE),
+    Tool(update_document, "Change a document", UpdateArguments, Stored, CHANGES, scope=Scope.WRITE),
+    Tool(delete_document, "Delete a document", Id, Deleted, CHANGES, scope=Scope.WRITE),
 )

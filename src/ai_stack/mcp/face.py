@@ -17,10 +17,18 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ai_stack.errors import AIStackError, MethodNotAllowed, NotFound, Unavailable
+from ai_stack.errors import (
+    AIStackError,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from ai_stack.mcp import PATH, Resolver, Weigh
 from ai_stack.mcp.failures import told
 from ai_stack.models.departure import Departure
+from ai_stack.models.principals import Principal
 
 FOLLOWED = b'"progressToken"'
 MAX_BODY = 8 << 20
@@ -67,8 +75,14 @@ class Face:
             known = ", ".join(f"{PATH}/{name}" for name in self.toolsets if name)
             raise NotFound(f"There is no such toolset; {PATH} has all, and there are {known}.")
         self.check_method(scope["method"])
-        state["toolset"], state["principal"] = toolset, await self.caller()
+        state["toolset"], state["principal"] = toolset, await self._caller(scope, toolset)
         scope["headers"] = [(name, value.strip()) for name, value in scope["headers"]]
+
+    async def _caller(self, scope: Scope, toolset: str) -> Principal:
+        caller = await self.caller(scope)
+        if toolset and caller.toolsets is not None and toolset not in caller.toolsets:
+            raise Forbidden(f"This key has the toolsets {', '.join(sorted(caller.toolsets))}.")
+        return caller
 
     def check_method(self, method: str) -> None:
         """Without sessions there is nothing to GET and nothing to DELETE."""
@@ -118,6 +132,8 @@ def refusal(error: AIStackError) -> Response:
     """A failure before MCP: HTTP's status, and a body that its clients can read."""
     fault = {"code": INVALID_REQUEST, "message": told(error)}
     headers = {"Allow": "POST"} if isinstance(error, MethodNotAllowed) else {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="AI Stack"'
     if isinstance(error, Unavailable):
         headers["Retry-After"] = "1"
     body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})

@@ -13,6 +13,7 @@ from ai_stack.models.answers import generated_json
 from ai_stack.models.filters import parse_filter
 from ai_stack.models.generation import GenerateRequest
 from ai_stack.models.inference import Options
+from ai_stack.models.principals import Scope
 from ai_stack.models.search import SearchRequest
 
 
@@ -98,6 +99,6 @@ async def list_models(call: Call, _: NoArguments) -> Answer:
 
 
 TOOLS = (
-    Tool(generate, "Ask a local model", GenerateArguments, Written, READS),
-    Tool(list_models, "List models", NoArguments, Models, READS),
+    Tool(generate, "Ask a local model", GenerateArguments, Written, READS, scope=Scope.INFER),
+    Tool(list_models, "List models", NoArguments, Models, READS, scope=Scope.INFER),
 )

@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 from ai_stack.mcp.calls import Call
 from ai_stack.mcp.tools import READS, Answer, NoArguments, Tool
 from ai_stack.models.health import PartHealth
+from ai_stack.models.principals import Scope
 
 
 class Part(TypedDict):
@@ -33,4 +34,4 @@ def _part(part: PartHealth) -> dict[str, object]:
     return shown if part.detail is None else {**shown, "detail": part.detail}
 
 
-TOOLS = (Tool(health, "Health of the stack", NoArguments, Healthy, READS),)
+TOOLS = (Tool(health, "Health of the stack", NoArguments, Healthy, READS, scope=Scope.READ),)

@@ -19,10 +19,14 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
 from ai_stack import __version__
+from ai_stack.errors import AIStackError
 from ai_stack.mcp import Resolver, Weigh, manifests, prompts, resources, toolsets
+from ai_stack.mcp.calls import Call
 from ai_stack.mcp.face import Face
+from ai_stack.mcp.failures import protocol_error
 from ai_stack.mcp.subscriptions import Subscriptions
 from ai_stack.mcp.tools import Toolbox
+from ai_stack.models.principals import Scope
 
 INSTRUCTIONS = """\
 The documents, skills and local models of this user's own machine. Before you answer from memory
@@ -40,6 +44,7 @@ HINTS: dict[CacheableMethod, CacheHint] = {
     "resources/read": CacheHint(),
 }
 PAGE = PaginatedRequestParams
+BY_TOOL = ("tools/list", "tools/call")  # each tool has a scope of its own
 Handle = Callable[[Any, Any], Awaitable[HandlerResult]]
 Handlers = dict[str, tuple[type[BaseModel], Handle]]
 HANDLERS: Handlers = {
@@ -80,8 +85,22 @@ def create_server() -> Server[object]:
         "subscriptions/listen": (SubscriptionsListenRequestParams, Subscriptions().listen),
     }
     for method, (params, handle) in handlers.items():
-        server.add_request_handler(method, params, completed(handle))
+        allowed = handle if method in BY_TOOL else reading(handle)
+        server.add_request_handler(method, params, completed(allowed))
     return server
+
+
+def reading(handle: Handle) -> Handle:
+    """The handler for those who may read."""
+
+    async def allowed(context: Any, params: Any) -> HandlerResult:
+        try:
+            Call.of(context).principal.require(Scope.READ)
+        except AIStackError as error:
+            raise protocol_error(error) from error
+        return await handle(context, params)
+
+    return allowed
 
 
 def completed(handle: Handle) -> Handle:

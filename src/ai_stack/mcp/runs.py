@@ -15,6 +15,7 @@ from ai_stack.errors import Conflict
 from ai_stack.mcp.artifacts import output_of
 from ai_stack.mcp.calls import Call
 from ai_stack.mcp.tools import READS, Answer, Arguments, Hints, Tool
+from ai_stack.models.principals import Scope
 from ai_stack.models.runs import ENDED, Event, Run, RunStatus
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,8 @@ def run_shown(run: Run) -> dict[str, Any]:
     return shown | {name: value for name, value in more.items() if value}
 
 
+STOPS = Hints(destroys=True, repeats=True)
 TOOLS = (
-    Tool(run_status, "Status of a run", StatusArguments, Status, READS),
-    Tool(cancel_run, "Cancel a run", RunArguments, Status, Hints(destroys=True, repeats=True)),
+    Tool(run_status, "Status of a run", StatusArguments, Status, READS, scope=Scope.READ),
+    Tool(cancel_run, "Cancel a run", RunArguments, Status, STOPS, scope=Scope.WRITE),
 )

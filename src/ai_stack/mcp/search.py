@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 from ai_stack.mcp.calls import Call
 from ai_stack.mcp.tools import READS, Answer, Arguments, Tool
 from ai_stack.models.filters import parse_filter
+from ai_stack.models.principals import Scope
 from ai_stack.models.search import SearchMode, SearchRequest, SearchResult
 
 FILTER = (
@@ -75,4 +76,4 @@ def _result(result: SearchResult) -> dict[str, Any]:
     }
 
 
-TOOLS = (Tool(search, "Search documents", SearchArguments, Results, READS),)
+TOOLS = (Tool(search, "Search documents", SearchArguments, Results, READS, scope=Scope.READ),)

@@ -12,6 +12,7 @@ from ai_stack.mcp.calls import Call
 from ai_stack.mcp.runs import Status, run_shown
 from ai_stack.mcp.schemas import schema_of
 from ai_stack.mcp.tools import READS, Adopted, Answer, Arguments, Hints, Tool
+from ai_stack.models.principals import Scope
 from ai_stack.models.skills import Listed
 
 ACTS = Hints(destroys=True, open_world=True)
@@ -105,7 +106,7 @@ def _adopted(skill: Listed) -> Adopted:
         "outputSchema": STATUS,
         "annotations": ACTS.shown(),
     }
-    return Adopted(shown, partial(_as_tool, skill.name))
+    return Adopted(shown, Scope.SKILLS, partial(_as_tool, skill.name))
 
 
 def _short(skill: Listed) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _short(skill: Listed) -> dict[str, Any]:
 
 STATUS = schema_of(Status)
 FINDING = (
-    Tool(find_skills, "Find skills", FindArguments, Finds, READS),
-    Tool(show_skill, "Show a skill", NameArguments, Shown, READS),
+    Tool(find_skills, "Find skills", FindArguments, Finds, READS, scope=Scope.READ),
+    Tool(show_skill, "Show a skill", NameArguments, Shown, READS, scope=Scope.READ),
 )
-RUNNING = (Tool(run_skill, "Run a skill", RunSkillArguments, Status, ACTS),)
+RUNNING = (Tool(run_skill, "Run a skill", RunSkillArguments, Status, ACTS, scope=Scope.SKILLS),)

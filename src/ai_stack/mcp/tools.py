@@ -13,6 +13,7 @@ from ai_stack.errors import AIStackError
 from ai_stack.mcp.calls import Call, Context
 from ai_stack.mcp.failures import invalid, told, unexpected
 from ai_stack.mcp.schemas import Schema, schema_of
+from ai_stack.models.principals import Scope
 
 Result = dict[str, Any]
 Answer = Mapping[str, Any]
@@ -57,8 +58,10 @@ class Tool:
         takes: type[BaseModel],
         gives: Any,
         hints: Hints,
+        *,
+        scope: Scope,
     ) -> None:
-        self.run, self.takes, self.hints = run, takes, hints
+        self.run, self.takes, self.hints, self.scope = run, takes, hints, scope
         self.name: str = run.__name__
         self.input_schema: Schema = schema_of(takes)
         self.shown: dict[str, Any] = {
@@ -84,6 +87,7 @@ class Adopted:
     """A tool whose schema comes from elsewhere, such as a skill."""
 
     shown: Mapping[str, Any]
+    scope: Scope
     run: Callable[[Call, Mapping[str, Any]], Awaitable[Answer]]
 
     async def call(self, call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -112,7 +116,11 @@ class Toolbox:
         return await result_of(tool, call, params.arguments or {})
 
     async def _of(self, call: Call) -> Mapping[str, AnyTool]:
-        return await self.toolsets[call.toolset](call)
+        """The tools that the caller sees: of its toolsets those that it may use."""
+        found: dict[str, AnyTool] = {}
+        for name in call.toolsets:
+            found |= await self.toolsets[name](call)
+        return {name: tool for name, tool in found.items() if call.principal.allows(tool.scope)}
 
 
 async def result_of(tool: AnyTool, call: Call, arguments: Mapping[str, Any]) -> Result:

@@ -11,6 +11,7 @@ from ai_stack.rest import (
     imports,
     index,
     inference,
+    keys,
     page,
     runs,
     search,
@@ -22,7 +23,7 @@ from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
     *(health, page, imports, documents, search, runs, index, embeddings),
-    *(generation, inference, sessions, skills, agent),
+    *(generation, inference, sessions, skills, agent, keys),
 )
 
 

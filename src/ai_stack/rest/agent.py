@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ai_stack.models.agent import AgentRequest, Approval
 from ai_stack.models.answers import run_json
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import AgentRunner, JsonRoute, UseStack
 from ai_stack.rest.runs import events_response
 
 router = APIRouter(prefix="/agent", tags=["agent"], route_class=JsonRoute)
@@ -49,7 +49,7 @@ class AnswerBody(BaseModel):
 
 
 @router.post("/run", status_code=202)
-async def run_agent(stack: UseStack, caller: Caller, body: GoalBody) -> Response:
+async def run_agent(stack: UseStack, caller: AgentRunner, body: GoalBody) -> Response:
     """Have a model work on a goal with tools, step by step, as a run that can be followed."""
     run = await stack.agent.start(caller, body.request())
     if body.stream:
@@ -58,7 +58,9 @@ async def run_agent(stack: UseStack, caller: Caller, body: GoalBody) -> Response
 
 
 @router.post("/runs/{id}/answer", status_code=202)
-async def answer_agent(stack: UseStack, caller: Caller, id: UUID, body: AnswerBody) -> Response:
+async def answer_agent(
+    stack: UseStack, caller: AgentRunner, id: UUID, body: AnswerBody
+) -> Response:
     """Approve or refuse the call that a run waits for; it goes on either way."""
     run = await stack.agent.answer(caller, id, Approval(body.approve, body.note), body.call)
     return respond(run_json(run), 202, {"Location": f"/runs/{run.id}"})

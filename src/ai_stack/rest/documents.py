@@ -10,7 +10,7 @@ from ai_stack.models.answers import document_json, page_json
 from ai_stack.models.documents import DocumentState, NewDocument
 from ai_stack.rest.answers import etag, respond
 from ai_stack.rest.filters import from_query
-from ai_stack.rest.requests import Caller, IfMatch, JsonRoute, UseStack
+from ai_stack.rest.requests import IfMatch, JsonRoute, Reader, UseStack, Writer
 from ai_stack.services.documents import Written
 
 router = APIRouter(prefix="/documents", tags=["documents"], route_class=JsonRoute)
@@ -47,7 +47,7 @@ class BatchBody(BaseModel):
 @router.post("", status_code=201, responses={202: {"description": "Stored; not indexed yet."}})
 async def add_documents(
     stack: UseStack,
-    caller: Caller,
+    caller: Writer,
     body: DocumentBody | BatchBody,
     wait: Wait = True,
     idempotency_key: IdempotencyKey = None,
@@ -67,7 +67,7 @@ async def add_documents(
 @router.get("")
 async def list_documents(
     stack: UseStack,
-    caller: Caller,
+    caller: Reader,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
     search: Annotated[str | None, Query(description="Words that the document has.")] = None,
@@ -82,13 +82,13 @@ async def list_documents(
 
 
 @router.post("/retry")
-async def retry_failed(stack: UseStack, caller: Caller) -> Response:
+async def retry_failed(stack: UseStack, caller: Writer) -> Response:
     """Index the documents anew that could not be indexed."""
     return respond({"retried": await stack.documents.retry_failed(caller)})
 
 
 @router.get("/{id:path}")
-async def get_document(stack: UseStack, caller: Caller, id: str) -> Response:
+async def get_document(stack: UseStack, caller: Reader, id: str) -> Response:
     """One document."""
     document = await stack.documents.get(caller, id)
     return respond(document_json(document), headers=etag(document))
@@ -97,7 +97,7 @@ async def get_document(stack: UseStack, caller: Caller, id: str) -> Response:
 @router.patch("/{id:path}")
 async def patch_document(
     stack: UseStack,
-    caller: Caller,
+    caller: Writer,
     id: str,
     body: dict[str, Any],
     if_match: IfMatch,
@@ -110,7 +110,7 @@ async def patch_document(
 @router.put("/{id:path}")
 async def put_document(
     stack: UseStack,
-    caller: Caller,
+    caller: Writer,
     id: str,
     body: DocumentBody,
     if_match: IfMatch,
@@ -126,7 +126,7 @@ async def put_document(
 
 @router.delete("/{id:path}", status_code=204)
 async def delete_document(
-    stack: UseStack, caller: Caller, id: str, if_match: IfMatch, wait: Wait = True
+    stack: UseStack, caller: Writer, id: str, if_match: IfMatch, wait: Wait = True
 ) -> Response:
     """Remove a document and its vectors."""
     await stack.documents.delete(caller, id, if_match=if_match, wait=wait)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ai_stack.database.embedding_models import StoredModel
 from ai_stack.models.answers import run_json
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import JsonRoute, Operator, Reader, UseStack
 
 router = APIRouter(prefix="/embeddings/models", tags=["embeddings"], route_class=JsonRoute)
 
@@ -26,7 +26,7 @@ class MigrateBody(ModelBody):
 
 
 @router.get("")
-async def list_models(stack: UseStack, caller: Caller) -> Response:
+async def list_models(stack: UseStack, caller: Reader) -> Response:
     """The models that have vectors, and how many of all chunks each has."""
     found = await stack.embeddings.all()
     items = [{**_model_json(m.stored), "embedded": m.embedded, "chunks": m.chunks} for m in found]
@@ -34,26 +34,26 @@ async def list_models(stack: UseStack, caller: Caller) -> Response:
 
 
 @router.post("/migrate", status_code=202)
-async def migrate(stack: UseStack, caller: Caller, body: MigrateBody) -> Response:
+async def migrate(stack: UseStack, caller: Operator, body: MigrateBody) -> Response:
     """Embed everything by another model while the present one answers, then switch: a run."""
     run = await stack.runs.start(caller, "migrate", {"model": body.model, "switch": body.switch})
     return respond(run_json(run), 202)
 
 
 @router.post("/switch")
-async def switch(stack: UseStack, caller: Caller, body: ModelBody) -> Response:
+async def switch(stack: UseStack, caller: Operator, body: ModelBody) -> Response:
     """Have a model answer that is complete; the one before it is kept as the way back."""
     return respond(_model_json(await stack.embeddings.switch(body.model)))
 
 
 @router.post("/back")
-async def back(stack: UseStack, caller: Caller) -> Response:
+async def back(stack: UseStack, caller: Operator) -> Response:
     """Have the model before the active one answer again."""
     return respond(_model_json(await stack.embeddings.back()))
 
 
 @router.delete("/{name:path}", status_code=204)
-async def drop(stack: UseStack, caller: Caller, name: str) -> Response:
+async def drop(stack: UseStack, caller: Operator, name: str) -> Response:
     """Forget a model that does not answer, with its vectors and its index."""
     await stack.embeddings.drop(name)
     return Response(status_code=204)

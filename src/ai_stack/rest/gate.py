@@ -1,5 +1,7 @@
 """What every request passes first: an id, a known Host and Origin, and a bounded body.
 
+It also gathers what says who asks, since it reads the headers anyway; it decides nothing by it.
+
 Plain ASGI, since it is on every request's way. Bytes are counted as they come: a chunked
 body declares no length.
 """
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ai_stack.errors import TooBusy, TooLarge
 from ai_stack.models.identifiers import new_hex
 from ai_stack.rest.problems import problem
+from ai_stack.services.auth.credentials import CARRIERS
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = (("POST", "/documents/import"), ("POST", "/skills/files"))
@@ -38,6 +41,7 @@ class Gate:
             return
         request_id = scope["state"]["request_id"] = new_hex()
         head = Head.read(scope["headers"])
+        scope["state"]["carried"] = tuple(head.carried)
         if not self._is_known(head):
             refusal = problem(request_id, 421, "unknown_host", "This gateway has another name.")
             await refusal(scope, receive, identified(send, request_id))
@@ -68,10 +72,11 @@ class Head:
     hosts: list[bytes]
     origins: list[bytes]
     declared: bytes  # empty where the body comes in chunks
+    carried: list[tuple[bytes, bytes]]
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
-        head, chunked = cls([], [], b"0"), False
+        head, chunked = cls([], [], b"0", []), False
         for name, value in headers:
             if name == b"host":
                 head.hosts.append(value)
@@ -81,6 +86,8 @@ class Head:
                 head.declared = value
             elif name == b"transfer-encoding":
                 chunked = True
+            elif name in CARRIERS:
+                head.carried.append((name, value))
         if chunked:
             head.declared = b""
         return head

@@ -16,6 +16,7 @@ from ai_stack.models.search import SearchRequest
 from ai_stack.rest.openai.endpoint import Delegated, Endpoint, Handle, Request
 from ai_stack.rest.openai.reply import Reply
 from ai_stack.rest.problems import invalid, problem_of
+from ai_stack.rest.requests import MAY_INFER
 from ai_stack.rest.search import SearchBody
 from ai_stack.services.inference.generation import Generating
 from ai_stack.services.inference.reading import JSON, STREAM, Answer
@@ -131,13 +132,13 @@ PARALLEL = _schema({"models": "a list of 1 to 16 models", **PROMPT, **OWN, **SAM
 SAY = _schema({"content": "what the user says", **OWN, **SAMPLING}, "content")
 
 
-@router.post("/generate", openapi_extra=GENERATE)
+@router.post("/generate", openapi_extra=GENERATE, dependencies=[MAY_INFER])
 async def generate() -> Response:
     """Have a model answer, from documents where that is asked, with citations."""
     return Delegated(endpoint(_generate))
 
 
-@router.post("/parallel", openapi_extra=PARALLEL)
+@router.post("/parallel", openapi_extra=PARALLEL, dependencies=[MAY_INFER])
 async def parallel() -> Response:
     """Have several models answer at once; each has a result or an error of its own."""
     return Delegated(endpoint(_parallel))

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Response
 
 from ai_stack.models.health import PartHealth
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import JsonRoute, UseStack
+from ai_stack.rest.requests import PUBLIC, JsonRoute, UseStack
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=JsonRoute)
 
 
-@router.get("")
+@router.get("", dependencies=[PUBLIC])
 async def health(stack: UseStack) -> Response:
     """How each part is; 503 without PostgreSQL."""
     found = await stack.health.check()
@@ -18,13 +18,13 @@ async def health(stack: UseStack) -> Response:
     return respond(body, 503 if found.status == "unhealthy" else 200)
 
 
-@router.get("/live")
+@router.get("/live", dependencies=[PUBLIC])
 async def live() -> Response:
     """The process answers."""
     return respond({"status": "healthy"})
 
 
-@router.get("/ready")
+@router.get("/ready", dependencies=[PUBLIC])
 async def ready(stack: UseStack) -> Response:
     """The database answers, so requests can be served."""
     await stack.database.ping()

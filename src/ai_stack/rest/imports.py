@@ -14,7 +14,7 @@ from ai_stack.models.runs import ENDED, Run
 from ai_stack.rest.answers import respond
 from ai_stack.rest.filters import from_query
 from ai_stack.rest.multipart import read_form
-from ai_stack.rest.requests import Caller, UseStack
+from ai_stack.rest.requests import Reader, UseStack, Writer
 
 router = APIRouter(prefix="/documents", tags=["documents"])
 
@@ -60,7 +60,7 @@ BODY = {
 )
 async def import_documents(
     stack: UseStack,
-    caller: Caller,
+    caller: Writer,
     request: Request,
     wait: Annotated[bool, Query(description="Answer when it ended, at most 30 s later.")] = False,
 ) -> Response:
@@ -108,7 +108,7 @@ async def _url_body(request: Request) -> UrlBody:
 @router.get("/export", responses={200: {"content": {"application/x-ndjson": {}}}})
 async def export_documents(
     stack: UseStack,
-    caller: Caller,
+    caller: Reader,
     filter: Annotated[str | None, Query(description="A metadata filter, as JSON.")] = None,
 ) -> Response:
     """All documents, a JSON object a line, which an import takes back as they were."""

@@ -11,7 +11,7 @@ from ai_stack.models.inference import PLAIN, ServedModel
 from ai_stack.models.usage import Period, Use
 from ai_stack.rest.answers import respond
 from ai_stack.rest.openai.models import TokenizeBody
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import Inferrer, JsonRoute, Known, Reader, UseStack
 from ai_stack.stack import Stack
 
 router = APIRouter(prefix="/inference", tags=["inference"], route_class=JsonRoute)
@@ -40,7 +40,7 @@ class EmbedBody(BaseModel):
 
 
 @router.get("/models")
-async def list_models(stack: UseStack, caller: Caller) -> Response:
+async def list_models(stack: UseStack, caller: Known) -> Response:
     """The models that can be asked, the default one first, and which engines have them."""
     found = [_served_json(stack, model) for model in stack.inference.models()]
     ids = {one["id"] for one in found}
@@ -50,7 +50,7 @@ async def list_models(stack: UseStack, caller: Caller) -> Response:
 
 
 @router.post("/embed")
-async def embed(stack: UseStack, caller: Caller, body: EmbedBody) -> Response:
+async def embed(stack: UseStack, caller: Inferrer, body: EmbedBody) -> Response:
     """The vectors of texts, in their order."""
     found = await stack.text_embeddings.vectors(body.request(), caller, PLAIN)
     rows = [one["embedding"] for one in found["data"]]
@@ -64,7 +64,7 @@ async def embed(stack: UseStack, caller: Caller, body: EmbedBody) -> Response:
 
 
 @router.post("/tokenize")
-async def tokenize(stack: UseStack, caller: Caller, body: TokenizeBody) -> Response:
+async def tokenize(stack: UseStack, caller: Inferrer, body: TokenizeBody) -> Response:
     """The tokens of a text, or of messages as the model's template writes them."""
     model, tokens = await stack.inference.tokens(body.model, body.subject())
     return respond({"model": model, "tokens": tokens, "count": len(tokens)})
@@ -73,7 +73,7 @@ async def tokenize(stack: UseStack, caller: Caller, body: TokenizeBody) -> Respo
 @router.get("/usage")
 async def usage(
     stack: UseStack,
-    caller: Caller,
+    caller: Reader,
     since: Moment = None,
     until: Moment = None,
     model: str | None = None,

@@ -7,10 +7,11 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from ai_stack.errors import NotFound
+from ai_stack.rest.requests import PUBLIC, Known
 
 PACKAGE, FOLDER = "fastapi_swagger", "resources"
 SCRIPT, STYLE, ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"
@@ -48,16 +49,16 @@ STARTER = """SwaggerUIBundle({
 });
 """
 
-router = APIRouter(prefix="/docs", include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
-@router.get("")
+@router.get("/docs", dependencies=[PUBLIC])
 async def page() -> Response:
     """The page."""
     return HTMLResponse(HTML, headers=HEADERS)
 
 
-@router.get("/{file}")
+@router.get("/docs/{file}", dependencies=[PUBLIC])
 async def asset(file: str) -> Response:
     """What the page loads."""
     if file == START:
@@ -65,6 +66,12 @@ async def asset(file: str) -> Response:
     if file not in (SCRIPT, STYLE, ICON):
         raise NotFound("The page to try the API out has no such file.")
     return FileResponse(_folder() / file, headers=HEADERS)
+
+
+@router.get("/openapi.json")
+async def description(caller: Known, request: Request) -> Response:
+    """What the routes take and answer (OpenAPI 3.1)."""
+    return JSONResponse(request.app.openapi())
 
 
 @cache

@@ -24,6 +24,7 @@ from ai_stack.errors import (
 from ai_stack.rest.openai import errors as openai
 
 log = logging.getLogger(__name__)
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AI Stack"'}
 KNOWN = {kind.status: kind for kind in (NotFound, MethodNotAllowed, TooLarge, TooBusy)}
 
 
@@ -39,7 +40,7 @@ def problem(
     request_id: str, status: int, code: str, detail: str, fields: Mapping[str, str] | None = None
 ) -> Response:
     body = _body(request_id, status, code, detail, fields)
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    headers = {"Retry-After": "1"} if status in (429, 503) else CHALLENGE if status == 401 else None
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 

@@ -1,14 +1,21 @@
-"""What every REST request brings: JSON read by orjson, the stack, and who asks."""
+"""What every REST request brings: JSON read by orjson, the stack, and who asks.
+
+Every route says who may ask it, by the type of its `caller` or by PUBLIC; a test finds one that
+does not.
+"""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import orjson
 from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Scope
 
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Scope as Permission
 from ai_stack.rest.weight import check_weight
 from ai_stack.stack import Stack
 
@@ -35,14 +42,18 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route that reads its body as JsonRequest does."""
+    """A route that reads its body as JsonRequest does, once it knows that the caller may ask."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        asked = (dependency.call for dependency in self.dependant.dependencies)
+        policies = [call for call in asked if isinstance(call, Needs)]
 
         async def with_orjson(request: Request) -> Response:
             read = JsonRequest(request.scope, request.receive)
             if self.body_field is not None:
+                for policy in policies:
+                    await policy(request)
                 await read.read()
             return await handle(read)
 
@@ -54,9 +65,36 @@ async def stack_of(request: Request) -> Stack:
     return cast(Stack, request.state.stack)
 
 
-async def caller_of() -> Principal:
-    """Who asks: the one place where that is decided."""
-    return Principal()
+async def caller_of(scope: Scope) -> Principal:
+    """Who asks, by what the gate has gathered: the one resolver of every face."""
+    state = scope["state"]
+    stack: Stack = state["stack"]
+    return await stack.identity.resolve(state.get("carried", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """A route's policy: what kind of operation it is; None for whoever is known."""
+
+    scope: Permission | None
+
+    async def __call__(self, request: Request) -> Principal:
+        """The caller; Unauthenticated, or Forbidden without the scope."""
+        return await self.caller(request.scope)
+
+    async def caller(self, scope: Scope) -> Principal:
+        principal = await caller_of(scope)
+        if self.scope is not None:
+            principal.require(self.scope)
+        return principal
+
+
+@dataclass(frozen=True, slots=True)
+class Anybody:
+    """The policy of a route that everybody may ask, known or not."""
+
+    async def __call__(self) -> None:
+        """Nobody is turned away."""
 
 
 async def _if_match(if_match: Annotated[str | None, Header()] = None) -> int | None:
@@ -70,5 +108,15 @@ async def _if_match(if_match: Annotated[str | None, Header()] = None) -> int | N
 
 
 UseStack = Annotated[Stack, Depends(stack_of)]
-Caller = Annotated[Principal, Depends(caller_of)]
+PUBLIC = Depends(Anybody())
+INFERRING = Needs(Permission.INFER)
+MAY_INFER = Depends(INFERRING)
+Known = Annotated[Principal, Depends(Needs(None))]
+Reader = Annotated[Principal, Depends(Needs(Permission.READ))]
+Writer = Annotated[Principal, Depends(Needs(Permission.WRITE))]
+Inferrer = Annotated[Principal, Depends(Needs(Permission.INFER))]
+SkillRunner = Annotated[Principal, Depends(Needs(Permission.SKILLS))]
+AgentRunner = Annotated[Principal, Depends(Needs(Permission.AGENT))]
+Manager = Annotated[Principal, Depends(Needs(Permission.MANAGE))]
+Operator = Annotated[Principal, Depends(Needs(Permission.OPERATE))]
 IfMatch = Annotated[int | None, Depends(_if_match)]

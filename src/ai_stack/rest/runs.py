@@ -13,7 +13,7 @@ from ai_stack.errors import InvalidRequest
 from ai_stack.models.answers import run_json
 from ai_stack.models.runs import ENDED, Event, FileState, RunFile
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, UseStack
+from ai_stack.rest.requests import Reader, UseStack, Writer
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -27,7 +27,7 @@ LastEventId = Annotated[str | None, Header(description="Number of the last event
 @router.get("")
 async def list_runs(
     stack: UseStack,
-    caller: Caller,
+    caller: Reader,
     limit: Limit = 100,
     cursor: str | None = None,
     kind: str | None = None,
@@ -38,19 +38,19 @@ async def list_runs(
 
 
 @router.get("/{id}")
-async def get_run(stack: UseStack, caller: Caller, id: UUID) -> Response:
+async def get_run(stack: UseStack, caller: Reader, id: UUID) -> Response:
     """One run."""
     return respond(run_json(await stack.runs.get(caller, id)))
 
 
 @router.delete("/{id}", status_code=202)
-async def cancel_run(stack: UseStack, caller: Caller, id: UUID) -> Response:
+async def cancel_run(stack: UseStack, caller: Writer, id: UUID) -> Response:
     """Cancel a run; it has ended when its status is `cancelled`."""
     return respond(run_json(await stack.runs.cancel(caller, id)), 202)
 
 
 @router.post("/{id}/retry", status_code=202)
-async def retry_run(stack: UseStack, caller: Caller, id: UUID) -> Response:
+async def retry_run(stack: UseStack, caller: Writer, id: UUID) -> Response:
     """Do a run again that failed or was cancelled."""
     return respond(run_json(await stack.runs.retry(caller, id)), 202)
 
@@ -58,7 +58,7 @@ async def retry_run(stack: UseStack, caller: Caller, id: UUID) -> Response:
 @router.get("/{id}/files")
 async def list_files(
     stack: UseStack,
-    caller: Caller,
+    caller: Reader,
     id: UUID,
     limit: Limit = 100,
     cursor: str | None = None,
@@ -71,7 +71,7 @@ async def list_files(
 
 @router.get("/{id}/events", responses={204: {"description": "It has ended; no event is left."}})
 async def follow_run(
-    stack: UseStack, caller: Caller, id: UUID, last_event_id: LastEventId = None
+    stack: UseStack, caller: Reader, id: UUID, last_event_id: LastEventId = None
 ) -> Response:
     """The events of a run as server-sent events, until it has ended.
 

@@ -10,9 +10,10 @@ from starlette.routing import Route
 from ai_stack.errors import TooLarge
 from ai_stack.models.answers import search_json
 from ai_stack.models.filters import parse_filter
+from ai_stack.models.principals import Scope
 from ai_stack.models.search import SearchMode, SearchRequest
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack, caller_of, stack_of
+from ai_stack.rest.requests import JsonRoute, Needs, Reader, UseStack, stack_of
 
 router = APIRouter(prefix="/search", tags=["search"], route_class=JsonRoute)
 
@@ -59,7 +60,7 @@ class SearchBody(BaseModel):
         }
     },
 )
-async def search(stack: UseStack, caller: Caller, request: Request) -> Response:
+async def search(stack: UseStack, caller: Reader, request: Request) -> Response:
     """The best documents for a query, with the passages that were found in them.
 
     The body goes from bytes to a request in one step.
@@ -72,7 +73,8 @@ async def search(stack: UseStack, caller: Caller, request: Request) -> Response:
 
 
 async def _serve(request: Request) -> Response:
-    return await search(await stack_of(request), await caller_of(), request)
+    caller = await Needs(Scope.READ)(request)
+    return await search(await stack_of(request), caller, request)
 
 
 # The hot path: FastAPI describes the route above, this serves it without FastAPI's own work.

@@ -19,7 +19,7 @@ from ai_stack.rest.generation import (
     with_cache,
 )
 from ai_stack.rest.openai.endpoint import Delegated, Request
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import MAY_INFER, JsonRoute, Reader, UseStack, Writer
 from ai_stack.services.inference.reading import Answer
 
 router = APIRouter(prefix="/sessions", tags=["sessions"], route_class=JsonRoute)
@@ -38,7 +38,7 @@ class SessionBody(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create_session(stack: UseStack, caller: Caller, body: SessionBody) -> Response:
+async def create_session(stack: UseStack, caller: Writer, body: SessionBody) -> Response:
     """Begin a session."""
     new = NewSession(body.system, body.model, body.metadata)
     return respond(_outline(await stack.sessions.create(caller, new)), 201)
@@ -46,7 +46,7 @@ async def create_session(stack: UseStack, caller: Caller, body: SessionBody) -> 
 
 @router.get("")
 async def list_sessions(
-    stack: UseStack, caller: Caller, limit: Limit = 100, cursor: str | None = None
+    stack: UseStack, caller: Reader, limit: Limit = 100, cursor: str | None = None
 ) -> Response:
     """Sessions without their messages, the latest begun first, a page at a time."""
     page = await stack.sessions.page(caller, limit=limit, cursor=cursor)
@@ -54,7 +54,7 @@ async def list_sessions(
 
 
 @router.get("/{id}")
-async def get_session(stack: UseStack, caller: Caller, id: str) -> Response:
+async def get_session(stack: UseStack, caller: Reader, id: str) -> Response:
     """A session with its messages, the oldest first."""
     session = await stack.sessions.get(caller, id)
     said = [message for turn in session.turns for message in _messages(turn)]
@@ -62,13 +62,13 @@ async def get_session(stack: UseStack, caller: Caller, id: str) -> Response:
 
 
 @router.delete("/{id}", status_code=204)
-async def delete_session(stack: UseStack, caller: Caller, id: str) -> Response:
+async def delete_session(stack: UseStack, caller: Writer, id: str) -> Response:
     """Forget a session."""
     await stack.sessions.delete(caller, id)
     return Response(status_code=204)
 
 
-@router.post("/{id}/messages", openapi_extra=SAY)
+@router.post("/{id}/messages", openapi_extra=SAY, dependencies=[MAY_INFER])
 async def say(id: str) -> Response:
     """Say something in a session; takes and answers what /inference/generate does.
 

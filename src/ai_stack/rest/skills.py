@@ -15,7 +15,7 @@ from ai_stack.models.runs import ENDED
 from ai_stack.models.skills import media_type_of
 from ai_stack.rest.answers import respond
 from ai_stack.rest.multipart import read_form
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import JsonRoute, Reader, SkillRunner, UseStack
 
 router = APIRouter(tags=["skills"], route_class=JsonRoute)
 
@@ -37,7 +37,7 @@ class ExecuteBody(BaseModel):
 
 
 @router.get("/skills")
-async def list_skills(stack: UseStack, caller: Caller, query: str | None = None) -> Response:
+async def list_skills(stack: UseStack, caller: Reader, query: str | None = None) -> Response:
     """All skills with what they take, what they may touch, and what is missing here.
 
     With `query` those that fit it, the best first.
@@ -53,7 +53,7 @@ async def list_skills(stack: UseStack, caller: Caller, query: str | None = None)
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}
     },
 )
-async def give_files(stack: UseStack, caller: Caller, request: Request) -> Response:
+async def give_files(stack: UseStack, caller: SkillRunner, request: Request) -> Response:
     """Give files for runs to come: each is then named `run:ID/NAME`; they are kept for a day."""
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
@@ -64,19 +64,19 @@ async def give_files(stack: UseStack, caller: Caller, request: Request) -> Respo
 
 
 @router.get("/skills/runs/{id}")
-async def get_skill_run(stack: UseStack, caller: Caller, id: UUID) -> Response:
+async def get_skill_run(stack: UseStack, caller: Reader, id: UUID) -> Response:
     """A run in the form that execute answers."""
     return respond(skill_run_json(await stack.runs.get(caller, id)))
 
 
 @router.get("/skills/{name}")
-async def get_skill(stack: UseStack, caller: Caller, name: str) -> Response:
+async def get_skill(stack: UseStack, caller: Reader, name: str) -> Response:
     """One skill, with its instructions and the files of its folder."""
     return respond((await stack.skills.open(name)).json())
 
 
 @router.get("/skills/{name}/files/{path:path}")
-async def get_skill_file(stack: UseStack, caller: Caller, name: str, path: str) -> Response:
+async def get_skill_file(stack: UseStack, caller: Reader, name: str, path: str) -> Response:
     """A file of a skill's folder, SKILL.md among them."""
     content = await stack.skills.file(name, path)
     return Response(content, media_type=media_type_of(path), headers=CLOSED)
@@ -85,7 +85,9 @@ async def get_skill_file(stack: UseStack, caller: Caller, name: str, path: str) 
 @router.post(
     "/skills/{name}/execute", responses={202: {"description": "It runs, or waits for its turn."}}
 )
-async def execute_skill(stack: UseStack, caller: Caller, name: str, body: ExecuteBody) -> Response:
+async def execute_skill(
+    stack: UseStack, caller: SkillRunner, name: str, body: ExecuteBody
+) -> Response:
     """Run a skill. A run that failed answers 200 with its `error`, wrong parameters 422."""
     run = await stack.skills.execute(caller, name, body.parameters, background=body.background)
     status = 200 if run.status in ENDED else 202
@@ -93,14 +95,14 @@ async def execute_skill(stack: UseStack, caller: Caller, name: str, body: Execut
 
 
 @router.get("/runs/{id}/artifacts")
-async def list_artifacts(stack: UseStack, caller: Caller, id: UUID) -> Response:
+async def list_artifacts(stack: UseStack, caller: Reader, id: UUID) -> Response:
     """The files that a run made, or that were given for runs."""
     files = await stack.skills.artifacts(caller, id)
     return respond({"items": [file.json() for file in files], "next_cursor": None})
 
 
 @router.get("/runs/{id}/artifacts/{name:path}")
-async def get_artifact(stack: UseStack, caller: Caller, id: UUID, name: str) -> Response:
+async def get_artifact(stack: UseStack, caller: Reader, id: UUID, name: str) -> Response:
     """One of these files. It is never shown as a page of this gateway, whatever it holds."""
     file = await stack.skills.artifact(caller, id, name)
     headers = {

@@ -25,7 +25,7 @@ from ai_stack.models.documents import (
     NewDocument,
 )
 from ai_stack.models.filters import Filter
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.arrivals import Arrivals, Arrived
 from ai_stack.services.cursors import cursor_of, position_of
 from ai_stack.services.indexing import LEASE_S, Indexing
@@ -70,6 +70,7 @@ class Documents:
         time. Raises AlreadyExists for a taken key, InvalidRequest, TooLarge, StorageFull, and
         IdempotencyMismatch when the key came with other documents before.
         """
+        principal.require(Scope.WRITE)
         check(new)
         arrivals = Arrivals(self.indexing)
         model = await arrivals.model(new) if wait else None
@@ -92,6 +93,7 @@ class Documents:
 
     async def get(self, principal: Principal, id: str) -> Document:
         """The document of one of our ids or of the caller's key; NotFound."""
+        principal.require(Scope.READ)
         async with self.database.transaction(principal.project_id) as tx:
             return await rows.find(tx, _key(id))
 
@@ -109,6 +111,7 @@ class Documents:
 
         A page has at most `limit` documents, and fewer when they are long: PAGE_BYTES in all.
         """
+        principal.require(Scope.READ)
         if not 1 <= limit <= PAGE_LIMIT:
             raise InvalidRequest(f"limit must be between 1 and {PAGE_LIMIT}.")
         after = None if cursor is None else position_of(cursor)
@@ -165,6 +168,7 @@ class Documents:
         self, principal: Principal, id: str, *, if_match: int | None = None, wait: bool = True
     ) -> None:
         """Remove a document; with `wait` its vectors are gone too when this returns."""
+        principal.require(Scope.WRITE)
         async with self.database.transaction(principal.project_id) as tx:
             document = await rows.find(tx, _key(id), lock=True)
             _match(document, if_match)
@@ -174,6 +178,7 @@ class Documents:
 
     async def retry_failed(self, principal: Principal) -> int:
         """Give the documents that could not be indexed another chance; how many there are."""
+        principal.require(Scope.WRITE)
         async with self.database.transaction(principal.project_id) as tx:
             return await changes.retry_failed(tx)
 
@@ -186,6 +191,7 @@ class Documents:
         *,
         wait: bool,
     ) -> Written:
+        principal.require(Scope.WRITE)
         async with self.database.transaction(principal.project_id) as tx:
             document = await rows.find(tx, _key(id), lock=True)
             _match(document, if_match)

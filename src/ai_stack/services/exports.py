@@ -14,7 +14,7 @@ from ai_stack.database.exports import Exported
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.filters import Filter
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class Exports:
         A line is `{"id", "content", "metadata", "created_at", "updated_at"}`, with `vector`
         where the document was given one. Nothing is read before it is asked for.
         """
+        principal.require(Scope.READ)
         after: UUID | None = None
         while True:
             async with self.database.transaction(principal.project_id) as tx:

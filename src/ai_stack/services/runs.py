@@ -16,9 +16,11 @@ from ai_stack.database.notices import Notices
 from ai_stack.errors import (
     AIStackError,
     Conflict,
+    Forbidden,
     InvalidCursor,
     InvalidRequest,
     NotFound,
+    Unauthenticated,
     Unavailable,
 )
 from ai_stack.models.documents import JSON
@@ -37,6 +39,7 @@ from ai_stack.services.cursors import cursor_of, position_of
 
 CONCURRENCY = 4
 MAX_TRIES = 20
+WITHDRAWN = "Who started this run may not do it any more."
 PAGE_LIMIT = 1000
 EVENTS_AT_ONCE = 500
 LOOK_S = 5.0
@@ -95,12 +98,18 @@ class RunContext:
 Handler = Callable[[RunContext], Awaitable[Mapping[str, JSON]]]
 
 
+async def unchanged(principal: Principal) -> Principal:
+    """The rights that a run was started with."""
+    return principal
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """The runs of a project; `handlers` do the work of each kind, in the worker.
 
     Of each kind in `alone` one run is done at a time, whatever its project. Kinds in `queues` have
-    a queue of their own, all others share one.
+    a queue of their own, all others share one. `rights` tells what the principal of a run may
+    still do when it begins.
     """
 
     database: Database
@@ -108,11 +117,12 @@ class Runs:
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     alone: Collection[str] = ()
     queues: Mapping[str, str] = field(default_factory=dict)
+    rights: Callable[[Principal], Awaitable[Principal]] = unchanged
 
     async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
         """Queue a run for the worker."""
         async with self.database.transaction(principal.project_id) as tx:
-            id = await rows.insert(tx, kind, input)
+            id = await rows.insert(tx, principal, kind, input)
             await self._defer(tx, id, kind)
             return await _found(tx, id)
 
@@ -171,7 +181,10 @@ class Runs:
             return await _found(tx, id)
 
     async def retry(self, principal: Principal, id: UUID) -> Run:
-        """Queue a run again that failed or was cancelled; Conflict for any other."""
+        """Queue a run again that failed or was cancelled, with the rights of who retries it.
+
+        Conflict for any other.
+        """
         async with self.database.transaction(principal.project_id) as tx:
             status, _ = await _locked(tx, id)
             if status not in ("failed", "cancelled"):
@@ -179,6 +192,7 @@ class Runs:
                     f"Only a run that failed or was cancelled is retried: it {_phrase(status)}."
                 )
             await rows.set_status(tx, id, "queued")
+            await rows.hand_over(tx, id, principal)
             run = await _found(tx, id)
             await self._defer(tx, id, run.kind)
             return run
@@ -230,9 +244,16 @@ class Runs:
         project = await rows.project_of(self.database, id)
         if project is None:
             return
-        run = await self._begin(project, id, tries)
-        if run is not None:
-            await self._do(RunContext(Principal(project), run, self.database, tries), tries)
+        begun = await self._begin(project, id, tries)
+        if begun is None:
+            return
+        context = RunContext(*begun, self.database, tries)
+        try:
+            context.principal = await self.rights(context.principal)
+        except (Unauthenticated, Forbidden):
+            await self._close(context, "failed", "failed", {"error": WITHDRAWN})
+            return
+        await self._do(context, tries)
 
     async def perform(
         self,
@@ -247,7 +268,7 @@ class Runs:
         A run whose process dies is left behind: whoever performs its kind next abandons it.
         """
         async with self.database.transaction(principal.project_id) as tx:
-            id = await rows.insert(tx, kind, input, "running")
+            id = await rows.insert(tx, principal, kind, input, "running")
             await prepare(tx, id)
             await rows.append(tx, id, "started", {})
             run = await _found(tx, id)
@@ -265,7 +286,7 @@ class Runs:
                 await _locked(tx, id)
                 await _end(tx, id, "failed", "failed", {"error": "It was interrupted."})
 
-    async def _begin(self, project: UUID, id: UUID, tries: int) -> Run | None:
+    async def _begin(self, project: UUID, id: UUID, tries: int) -> tuple[Principal, Run] | None:
         async with self.database.transaction(project) as tx:
             status, cancelling = await _locked(tx, id)
             if status in ENDED:
@@ -275,7 +296,7 @@ class Runs:
                 return None
             await rows.set_status(tx, id, "running")
             await rows.append(tx, id, "started", {"tries": tries})
-            return await _found(tx, id)
+            return await rows.principal_of(tx, id), await _found(tx, id)
 
     async def _do(self, context: RunContext, tries: int) -> None:
         handler = self.handlers.get(context.run.kind)

@@ -17,7 +17,7 @@ from ai_stack.database import search as rows
 from ai_stack.database.embedding_models import StoredModel
 from ai_stack.database.search import Shown
 from ai_stack.errors import InvalidRequest, TooBusy, Unavailable
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.search import (
     Hit,
     Passage,
@@ -66,6 +66,7 @@ class Search:
         vector engine is down, words alone answer and `degraded` says so; a search by vector
         alone raises VectorsUnavailable.
         """
+        principal.require(Scope.READ)
         started = time.perf_counter()
         _check(request)
         key = await self._cache_key(request, principal)

@@ -18,7 +18,7 @@ from ai_stack.database import runs as rows
 from ai_stack.database.run_files import NewFile, Part
 from ai_stack.errors import InvalidRequest, TooLarge
 from ai_stack.models.documents import JSON
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.runs import Run
 from ai_stack.services.downloads import check_url
 from ai_stack.services.runs import Runs
@@ -79,10 +79,12 @@ class Uploads:
         the whole request. Raises TooLarge for the request or its only file, InvalidRequest for
         a request without files or with more than MAX_FILES.
         """
+        principal.require(Scope.WRITE)
         return await self._received(principal, events, Upload.begin_import)
 
     async def keep(self, principal: Principal, events: AsyncIterator[UploadEvent]) -> Run:
         """Store files for runs to come, as a run that has ended; raises as `receive` does."""
+        principal.require(Scope.SKILLS)
         return await self._received(principal, events, Upload.accept)
 
     async def _received(
@@ -92,7 +94,7 @@ class Uploads:
         then: "Callable[[Upload], Awaitable[None]]",
     ) -> Run:
         async with self.database.transaction(principal.project_id) as tx:
-            id = await rows.insert(tx, rows.UPLOAD, {})
+            id = await rows.insert(tx, principal, rows.UPLOAD, {})
         upload = Upload(self.database, principal, id, self.max_file_bytes, self.max_total_bytes)
         try:
             async for event in events:
@@ -118,12 +120,13 @@ class Uploads:
     ) -> Run:
         """Queue a run that fetches a URL and imports what it answers; InvalidRequest for others
         than http and https."""
+        principal.require(Scope.WRITE)
         address = check_url(url, allow_private=self.allow_private_urls)
         check_metadata(metadata or {}, "The import")
         input = _input(prefix.encode(), orjson.dumps(metadata or {})) | {"url": url}
         name = path_of(address.path.rpartition("/")[2]) or f"{address.host}.html"
         async with self.database.transaction(principal.project_id) as tx:
-            id = await rows.insert(tx, "import", input)
+            id = await rows.insert(tx, principal, "import", input)
             await run_files.upsert(tx, id, [NewFile(0, name)])
             await jobs.defer(tx, id)
         return await self.runs.get(principal, id)

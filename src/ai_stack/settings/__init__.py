@@ -22,6 +22,7 @@ from ai_stack.settings.gateway import Gateway
 from ai_stack.settings.inference import Inference
 from ai_stack.settings.retrieval import Retrieval
 from ai_stack.settings.storage import Storage
+from ai_stack.settings.trust import Trust
 from ai_stack.settings.work import Work
 
 APP = "nixos-ai-stack"
@@ -35,7 +36,7 @@ FOR_CHILDREN = (
 )
 
 
-class Settings(Work, Inference, Retrieval, Storage, Gateway):
+class Settings(Trust, Work, Inference, Retrieval, Storage, Gateway):
     """Everything that can be configured, its parts from last to first."""
 
     @property
@@ -56,6 +57,11 @@ class Settings(Work, Inference, Retrieval, Storage, Gateway):
         """The folders whose files a request may name to a skill."""
         ours = [self.data_dir / "imports", self.data_dir / "exports"]
         return [*ours, *_folders(self.skill_paths)]
+
+    @property
+    def secrets(self) -> Path:
+        """The folder of the stack's own secrets."""
+        return self.secrets_dir or self.data_dir / "secrets"
 
     @property
     def gateway_url(self) -> str:

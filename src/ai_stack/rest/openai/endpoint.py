@@ -19,7 +19,7 @@ from ai_stack.models.principals import Principal
 from ai_stack.rest.openai import errors
 from ai_stack.rest.openai.directives import options_of
 from ai_stack.rest.openai.reply import Fault, Reply
-from ai_stack.rest.requests import caller_of
+from ai_stack.rest.requests import INFERRING, Needs
 from ai_stack.rest.weight import check_weight, is_small
 from ai_stack.services.inference.reading import STREAM, Answer
 from ai_stack.stack import Stack
@@ -44,18 +44,23 @@ Handle: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A handler as an ASGI app; `fault` shapes what goes wrong, `reply` how it is sent."""
+    """A handler as an ASGI app; `fault` shapes what goes wrong, `reply` how it is sent.
+
+    `policy` says who may ask it; a body is not read before that is known.
+    """
 
     handle: Handle
     fault: Fault = errors.openai_error
     reply: type[Reply] = Reply
+    policy: Needs = INFERRING
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
         reply = self.reply(send, str(state.get("request_id", "")), self.fault)
         departure = state.get("departure")
         try:
-            await self._serve(await _request(scope, receive, departure), reply)
+            caller = await self.policy.caller(scope)
+            await self._serve(await _request(scope, receive, caller, departure), reply)
         except ClientDisconnect:
             return
         except AIStackError as error:
@@ -104,12 +109,14 @@ def direct(operation: Operation) -> Endpoint:
     return Endpoint(handle)
 
 
-async def _request(scope: Scope, receive: Receive, departure: Departure | None) -> Request:
+async def _request(
+    scope: Scope, receive: Receive, caller: Principal, departure: Departure | None
+) -> Request:
     body = await _received(receive)
     if not is_small(body):
         await check_weight(body)
     options = options_of(scope["headers"], departure)
-    return Request(scope["state"]["stack"], _object(body), await caller_of(), options)
+    return Request(scope["state"]["stack"], _object(body), caller, options)
 
 
 async def _received(receive: Receive) -> bytes:

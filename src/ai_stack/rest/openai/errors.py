@@ -8,6 +8,7 @@ from ai_stack.errors import (
     EngineFailed,
     InvalidRequest,
     TooBusy,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -35,6 +36,8 @@ def status_of(error: AIStackError) -> int:
 
 
 def headers_of(error: AIStackError) -> list[tuple[bytes, bytes]]:
+    if isinstance(error, Unauthenticated):
+        return [(b"www-authenticate", b'Bearer realm="AI Stack"')]
     return [(b"retry-after", b"1")] if isinstance(error, TooBusy | Unavailable) else []
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ai_stack.errors import InvalidRequest, ModelNotFound
 from ai_stack.models.inference import ServedModel
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import Inferrer, JsonRoute, Known, UseStack
 from ai_stack.stack import Stack
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonRoute)
@@ -33,13 +33,13 @@ class TokenizeBody(BaseModel):
 
 
 @router.get("/models")
-async def list_models(stack: UseStack, caller: Caller) -> Response:
+async def list_models(stack: UseStack, caller: Known) -> Response:
     """The models that can be asked, the default one first."""
     return respond({"object": "list", "data": [model_json(m) for m in await _served(stack)]})
 
 
 @router.get("/models/{id:path}")
-async def get_model(stack: UseStack, caller: Caller, id: str) -> Response:
+async def get_model(stack: UseStack, caller: Known, id: str) -> Response:
     """One model."""
     for model in await _served(stack):
         if model.id == id:
@@ -50,7 +50,7 @@ async def get_model(stack: UseStack, caller: Caller, id: str) -> Response:
 
 
 @router.post("/tokenize")
-async def tokenize(stack: UseStack, caller: Caller, body: TokenizeBody) -> Response:
+async def tokenize(stack: UseStack, caller: Inferrer, body: TokenizeBody) -> Response:
     """The tokens of a text, or of messages as the engine will see them."""
     model, tokens = await stack.inference.tokens(body.model, body.subject())
     return respond({"model": model, "tokens": tokens, "count": len(tokens)})

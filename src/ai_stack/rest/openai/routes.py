@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from starlette.types import ASGIApp
 
 from ai_stack.models.inference import Operation
@@ -121,6 +121,7 @@ def _describe(router: APIRouter, path: Path) -> None:
         PREFIX + path.path,
         serve,
         methods=["POST"],
+        dependencies=[Depends(path.endpoint.policy)],
         tags=["openai"],
         summary=path.summary,
         description=path.summary,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from ai_stack.errors import InvalidRequest
 from ai_stack.rest.answers import respond
-from ai_stack.rest.requests import Caller, JsonRoute, UseStack
+from ai_stack.rest.requests import Inferrer, JsonRoute, UseStack
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonRoute)
 
@@ -15,7 +15,9 @@ Request = Annotated[dict[str, Any], Body()]
 
 
 @router.get("/responses/{id}")
-async def get_response(stack: UseStack, caller: Caller, id: str, stream: bool = False) -> Response:
+async def get_response(
+    stack: UseStack, caller: Inferrer, id: str, stream: bool = False
+) -> Response:
     """A stored response, whole; `stream` is refused."""
     if stream:
         raise InvalidRequest("A stored response is not streamed again.", fields={"stream": "false"})
@@ -23,7 +25,7 @@ async def get_response(stack: UseStack, caller: Caller, id: str, stream: bool = 
 
 
 @router.delete("/responses/{id}")
-async def delete_response(stack: UseStack, caller: Caller, id: str) -> Response:
+async def delete_response(stack: UseStack, caller: Inferrer, id: str) -> Response:
     """Forget a stored response; what follows it cannot be followed any more."""
     await stack.responses.stored.delete(caller, id)
     return respond({"id": id, "object": "response.deleted", "deleted": True})
@@ -32,7 +34,7 @@ async def delete_response(stack: UseStack, caller: Caller, id: str) -> Response:
 @router.get("/responses/{id}/input_items")
 async def list_input_items(
     stack: UseStack,
-    caller: Caller,
+    caller: Inferrer,
     id: str,
     limit: Limit = 20,
     after: str | None = None,
@@ -54,7 +56,7 @@ async def list_input_items(
 
 
 @router.post("/responses/input_tokens")
-async def count_response_tokens(stack: UseStack, caller: Caller, body: Request) -> Response:
+async def count_response_tokens(stack: UseStack, caller: Inferrer, body: Request) -> Response:
     """The tokens that a request to /v1/responses would have, exactly."""
     tokens = await stack.responses.count(body)
     return respond({"object": "response.input_tokens", "input_tokens": len(tokens)})

@@ -11,7 +11,7 @@ from uuid import UUID
 from ai_stack.errors import Conflict, InvalidRequest
 from ai_stack.models.agent import AgentRequest, Approval
 from ai_stack.models.documents import JSON
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.runs import Run
 from ai_stack.services.agent.loop import Loop
 from ai_stack.services.agent.toolbox import Toolbox
@@ -47,6 +47,7 @@ class Agent:
 
     async def start(self, principal: Principal, request: AgentRequest) -> Run:
         """Begin to work on a goal; InvalidRequest for one out of bounds or a tool there is not."""
+        principal.require(Scope.AGENT)
         check(request)
         for name in (*request.tools, *request.allow):
             await self.toolbox.tool(principal, name)
@@ -59,6 +60,7 @@ class Agent:
 
         Conflict if it waits for nothing, or by now for an answer to another call than `call`.
         """
+        principal.require(Scope.AGENT)
         run = await self.runs.get(principal, run_id)
         if run.kind != KIND:
             raise Conflict("This run is no agent's.")

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound
 from ai_stack.models.documents import NewDocument
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.search import SearchRequest
 from ai_stack.models.skills import Listed
 from ai_stack.services.documents import Documents
@@ -178,6 +178,8 @@ class Toolbox:
 
     async def _of_servers(self, principal: Principal) -> dict[str, Tool]:
         """The tools of the MCP servers that the settings name, as they were of late."""
+        if not principal.allows(Scope.SKILLS):
+            return {}
         async with self._asking:
             if time.monotonic() - self._mcp_at > MCP_SEEN_S:
                 self._mcp = await self._asked_servers(principal)

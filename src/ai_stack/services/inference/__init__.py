@@ -34,7 +34,7 @@ from ai_stack.models.inference import (
     ServedModel,
     Tokens,
 )
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.inference import events
 from ai_stack.services.inference.answers import Answers, Kept
 from ai_stack.services.inference.fleet import Fleet, Pool
@@ -119,6 +119,7 @@ class Inference:
         Raises InvalidRequest, ModelNotFound or ContextTooLong for what cannot be answered, TooBusy
         and EngineUnavailable for what cannot be answered now, DeadlineExceeded, EngineFailed.
         """
+        principal.require(Scope.INFER)
         passed = checked(operation, body)
         name = _text(passed.get("model"))
         pool = self.fleet.known(name, operation) or await self.fleet.pool(name, operation)

@@ -25,7 +25,7 @@ from ai_stack.errors import (
 from ai_stack.models.embedding import EmbeddingModel
 from ai_stack.models.identifiers import uuid7_hex
 from ai_stack.models.inference import InferenceRecord, Options, Outcome, ServedModel, Usage
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.embedding import Array, Models, normalised
 from ai_stack.services.inference import Inference
 from ai_stack.services.inference.reading import Answer
@@ -67,6 +67,7 @@ class Embeddings:
         self, body: Mapping[str, Any], principal: Principal, options: Options
     ) -> dict[str, Any]:
         """As `open`, as an object."""
+        principal.require(Scope.INFER)
         asked = checked("embedding", body)
         own = await self._own(cast("str | None", asked.get("model")))
         if own is None:

@@ -26,7 +26,7 @@ from ai_stack.errors import (
     TooLarge,
     Unsupported,
 )
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.runs import Run
 from ai_stack.models.skills import Artifact, Listed, Opened
 from ai_stack.services.inference.schemas import compiled
@@ -125,6 +125,7 @@ class Skills:
         Raises NotFound, InvalidRequest naming each field that is wrong, Unsupported for a skill of
         instructions, SkillFailed for one that lacks something here.
         """
+        principal.require(Scope.SKILLS)
         listed = await self.get(name)
         if not listed.ready:
             raise _refusal(listed)

@@ -1,0 +1,1 @@
+"""Trust: who asks, and what they may do."""

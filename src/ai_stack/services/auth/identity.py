@@ -1,0 +1,233 @@
+"""Who asks: one resolver for every carrier and every face.
+
+A verdict is found out once and remembered until anybody's rights change, of which PostgreSQL tells
+every gateway as it is committed. While PostgreSQL cannot be heard, what was found out before holds
+for `grace_s` at most, and nobody new gets in.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeAlias
+
+from ai_stack.database import Database, credentials
+from ai_stack.errors import AIStackError, Forbidden, Unauthenticated
+from ai_stack.models.principals import DEFAULT_PROJECT, EVERY_SCOPE, SCOPES_OF, Principal, Scope
+from ai_stack.models.trust import Credential, Limits, Membership
+from ai_stack.services.auth import credentials as tokens
+from ai_stack.services.auth.credentials import Carried, Pairs
+from ai_stack.services.auth.secrets import Secrets
+
+Mode: TypeAlias = Literal["auto", "off", "required"]
+# What reads one kind of token: None for a token of another kind.
+Reader: TypeAlias = Callable[[str], Awaitable[Credential | None]]
+
+KNOWN = 10_000
+RETRY_S, USES_S, REMEMBERED_S = 1.0, 30.0, 5.0
+LOCAL = Principal()
+REFUSED = "These credentials are not valid, or not any more."
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Identity:
+    """Resolves what a request carries to a Principal; `readers` know the kinds of tokens."""
+
+    database: Database
+    secrets: Secrets
+    mode: Mode
+    grace_s: float
+    readers: tuple[Reader, ...] = ()
+    _known: dict[bytes, tuple[Principal, float]] = field(default_factory=dict)
+    _required: bool = True
+    _heard_at: float = float("-inf")
+    _changes: int = 0
+    _uses: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a request has to say who it is."""
+        return self._required
+
+    def known(self, pairs: Pairs) -> Principal | None:
+        """The principal that was found for the very same headers, where that still holds."""
+        if not (self._required or any(name == b"x-project" for name, _ in pairs)):
+            return LOCAL
+        found = self._known.get(tokens.digest(pairs))
+        if found is None or time.time() >= found[1]:
+            return None
+        if time.monotonic() - self._heard_at > self.grace_s:
+            return None
+        if found[0].key_id is not None:
+            self._uses[found[0].key_id] = datetime.now(UTC)
+        return found[0]
+
+    async def resolve(self, pairs: Pairs) -> Principal:
+        """Who asks. Raises Unauthenticated, Forbidden for a project that is not the caller's,
+        and DatabaseUnavailable while nobody can be looked up."""
+        found = self.known(pairs)
+        if found is not None:
+            return found
+        changes = self._changes
+        principal, until = await self._found(tokens.read(pairs))
+        if changes == self._changes:  # nobody's rights have changed meanwhile
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[tokens.digest(pairs)] = principal, until
+        return principal
+
+    async def _found(self, carried: Carried) -> tuple[Principal, float]:
+        if not self._required:
+            return await self._local(carried), float("inf")
+        if carried.token is None:
+            raise Unauthenticated
+        credential = await self.credential(carried.token)
+        until = float("inf") if credential.expires_at is None else credential.expires_at.timestamp()
+        return principal_of(credential, carried.project), until
+
+    async def _local(self, carried: Carried) -> Principal:
+        """Without authentication everybody on this machine is its owner."""
+        if carried.project is None:
+            return LOCAL
+        chosen = _chosen(await credentials.projects(self.database), carried.project)
+        return Principal(chosen.project_id)
+
+    async def credential(self, token: str) -> Credential:
+        """What is known of a token, whatever its kind; Unauthenticated."""
+        if not token or len(token) > tokens.LONGEST or not token.isascii():
+            raise Unauthenticated(REFUSED)
+        for read in (self._operator, self._key, *self.readers):
+            found = await read(token)
+            if found is not None:
+                return _checked(found)
+        raise Unauthenticated(REFUSED)
+
+    async def _operator(self, token: str) -> Credential | None:
+        """Who can read the stack's secrets may do everything."""
+        if not tokens.is_operator(token, self.secrets.operator):
+            return None
+        projects = await credentials.projects(self.database)
+        soon = datetime.now(UTC) + timedelta(seconds=REMEMBERED_S)
+        return Credential("operator", EVERY_SCOPE, projects, expires_at=soon)
+
+    async def _key(self, token: str) -> Credential | None:
+        id = tokens.id_of_key(token)
+        found = None if id is None else await credentials.find_key(self.database, id)
+        hidden = tokens.hidden(token, self.secrets.pepper)
+        return found if found is not None and tokens.same(found.secret, hidden) else None
+
+    async def renewed(self, principal: Principal) -> Principal:
+        """What is left of a principal's rights since it was resolved; raises as `resolve` does."""
+        if principal.key_id is not None:
+            found = await credentials.find_key(self.database, principal.key_id)
+        elif principal.user_id is not None:
+            found = await credentials.find_user(self.database, principal.user_id)
+        else:
+            return principal
+        if found is None:
+            raise Unauthenticated(REFUSED)
+        now = principal_of(_checked(found), str(principal.project_id))
+        return replace(now, scopes=now.scopes & principal.scopes)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow whose rights change, and note when keys are used, while the block lasts."""
+        await self.renew()
+        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._note())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(AIStackError):
+                await self._write_uses()
+
+    async def renew(self) -> None:
+        """Forget every verdict: somebody's rights may have changed."""
+        self._changes += 1
+        self._known.clear()
+        required = self.mode == "required"
+        if self.mode == "auto":
+            required = await credentials.are_any(self.database)
+        self._required = required
+
+    async def _follow(self) -> None:
+        while True:
+            with suppress(AIStackError):
+                await self._listen()
+            await asyncio.sleep(RETRY_S)
+
+    async def _listen(self) -> None:
+        try:
+            async for changed in credentials.changes(self.database):
+                if changed:
+                    await self.renew()
+                self._heard_at = time.monotonic()
+        except credentials.LOST as error:
+            log.warning("changes of rights cannot be heard: %s", type(error).__name__)
+
+    async def _note(self) -> None:
+        while True:
+            await asyncio.sleep(USES_S)
+            with suppress(AIStackError):
+                await self._write_uses()
+
+    async def _write_uses(self) -> None:
+        uses, self._uses = self._uses, {}
+        if uses:
+            await credentials.note_uses(self.database, uses)
+
+
+def principal_of(credential: Credential, project: str | None) -> Principal:
+    """What a credential allows in one of its projects; Forbidden where it is none of them."""
+    chosen = _chosen(credential.projects, project)
+    return Principal(
+        project_id=chosen.project_id,
+        name=credential.name,
+        scopes=_scopes(credential, chosen),
+        key_id=credential.key_id,
+        user_id=None if credential.owner is None else credential.owner.id,
+        toolsets=credential.toolsets,
+        limits=_limits(credential, chosen),
+    )
+
+
+def _checked(credential: Credential) -> Credential:
+    """The credential if it holds now: neither revoked nor expired, its owner not suspended."""
+    expired = credential.expires_at is not None and credential.expires_at < datetime.now(UTC)
+    owner = credential.owner
+    if credential.revoked or expired or (owner is not None and owner.state != "active"):
+        raise Unauthenticated(REFUSED)
+    return credential
+
+
+def _chosen(projects: tuple[Membership, ...], wanted: str | None) -> Membership:
+    """The project that is asked for by name or id; else the default one, else the first."""
+    open_ones = [one for one in projects if one.state == "active"]
+    if wanted is not None:
+        open_ones = [one for one in open_ones if wanted in (one.name, str(one.project_id))]
+    if not open_ones:
+        raise Forbidden("These credentials are for no project that is open, or not for this one.")
+    return next((one for one in open_ones if one.project_id == DEFAULT_PROJECT), open_ones[0])
+
+
+def _scopes(credential: Credential, chosen: Membership) -> frozenset[Scope]:
+    """A user's credential brings no more than the user's role in this project."""
+    if credential.owner is None or credential.owner.is_admin:
+        return credential.scopes
+    return credential.scopes & (SCOPES_OF[chosen.role] if chosen.role else frozenset())
+
+
+def _limits(credential: Credential, chosen: Membership) -> Mapping[str, Limits]:
+    """Limits of the key and of the project, each under what it counts for."""
+    found = {
+        f"key:{credential.key_id}": credential.limits,
+        f"project:{chosen.project_id}": chosen.limits,
+    }
+    return {subject: limits for subject, limits in found.items() if limits}
