@@ -1,0 +1,14 @@
+"""Projects."""
+
+from importlib.resources import files
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    """See the script."""
+    script = files("ai_stack.database.migrations") / "sql" / "0009_projects.sql"
+    op.get_bind().connection.cursor().execute(script.read_text())
