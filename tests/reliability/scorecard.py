@@ -25,6 +25,7 @@ from reliability import (
     engine,
     escapes,
     inference,
+    installation,
     openai_matrix,
     rebuild,
     standstill,
@@ -47,6 +48,7 @@ SUBJECTS = (
         bodies,
         escapes,
         rebuild,
+        installation,
     ),
 )
 OF_INFERENCE = (*inference.ROWS, *standstill.ROWS, *openai_matrix.ROWS)  # they start a gateway each
@@ -58,7 +60,7 @@ BESIDE = (
     "open-wall",
     "trusting-agent",
     *(plant for row in conformance.ROWS for plant in row.plants),
-    *(plant for row in OF_INFERENCE for plant in row.plants),
+    *(plant for row in (*OF_INFERENCE, *installation.ROWS) for plant in row.plants),
 )  # plants that the row itself starts
 VARIABLES = {"AI_STACK_IMPORT_TIMEOUT_S": "5"}  # a bomb is given up after it
 WIDTHS = (3, 30, 50, 34, 7)
