@@ -23,6 +23,7 @@ from ai_stack.settings.inference import Inference
 from ai_stack.settings.retrieval import Retrieval
 from ai_stack.settings.storage import Storage
 from ai_stack.settings.trust import Trust
+from ai_stack.settings.wire import Wire
 from ai_stack.settings.work import Work
 
 APP = "nixos-ai-stack"
@@ -36,7 +37,7 @@ FOR_CHILDREN = (
 )
 
 
-class Settings(Trust, Work, Inference, Retrieval, Storage, Gateway):
+class Settings(Trust, Work, Inference, Retrieval, Storage, Wire, Gateway):
     """Everything that can be configured, its parts from last to first."""
 
     @property

@@ -1,0 +1,1 @@
+"""Encryption at rest: envelopes, the keys that seal them, and their rotation."""
