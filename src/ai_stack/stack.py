@@ -27,6 +27,7 @@ from ai_stack.services.agent.toolbox import Toolbox
 from ai_stack.services.auth.auditing import Audit
 from ai_stack.services.auth.identity import Identity
 from ai_stack.services.auth.keys import Keys
+from ai_stack.services.auth.logins import Logins
 from ai_stack.services.auth.secrets import open_secrets
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
@@ -100,6 +101,7 @@ class Stack:
     agent: Agent
     identity: Identity
     keys: Keys
+    logins: Logins
     audit: Audit
     health: HealthChecks
 
@@ -217,7 +219,9 @@ def _parsers(settings: Settings) -> ParserPool:
 def _assembled(settings: Settings, doors: _Doors) -> Stack:
     database, answering = doors.database, _answering(settings, doors)
     secrets = open_secrets(settings.secrets)
-    identity = Identity(database, secrets, settings.auth, settings.auth_grace_s)
+    logins = Logins(database, secrets, settings.login_browser_s, settings.login_shell_s)
+    readers = (logins.read,)
+    identity = Identity(database, secrets, settings.auth, settings.auth_grace_s, readers)
     working = _working(settings, doors, answering, identity)
     stored = StoredResponses(database)
     inference, runs = answering.inference, working.runs
@@ -246,6 +250,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         agent=working.agent,
         identity=identity,
         keys=Keys(database, secrets),
+        logins=logins,
         audit=Audit(database),
         health=HealthChecks(_probes(doors, inference)),
     )

@@ -23,6 +23,12 @@ class Trust(Part):
         description="Seconds that credentials which were checked before hold while PostgreSQL "
         "does not answer.",
     )
+    login_browser_s: float = Field(
+        12 * 3600, ge=60, le=90 * 86400, description="Seconds after which a browser's login ends."
+    )
+    login_shell_s: float = Field(
+        30 * 86400, ge=60, le=366 * 86400, description="Seconds after which a shell's login ends."
+    )
     secrets_dir: Path | None = Field(
         None, description="Folder of the stack's own secrets; by default <data>/secrets."
     )

@@ -1,0 +1,60 @@
+"""What a browser or a shell holds after a login: begun, read on every use, ended."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID
+
+from ai_stack.database import Database, credentials, logins
+from ai_stack.database.logins import Kind
+from ai_stack.errors import Unauthenticated
+from ai_stack.models.trust import Credential
+from ai_stack.services.auth.credentials import LOGIN, hidden, new_login
+from ai_stack.services.auth.secrets import Secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """Logins of users; each token is told once and kept as HMAC under the pepper."""
+
+    database: Database
+    secrets: Secrets
+    browser_s: float = 12 * 3600
+    shell_s: float = 30 * 86400
+
+    def lasts_s(self, kind: Kind) -> float:
+        """For how long a login of this kind holds."""
+        return self.browser_s if kind == "browser" else self.shell_s
+
+    async def begin(self, user_id: UUID, kind: Kind, issuer: str | None = None) -> str:
+        """A new login's token; Unauthenticated for a user who is gone or suspended."""
+        token = new_login()
+        hash, lasts = self._hash(token), timedelta(seconds=self.lasts_s(kind))
+        async with self.database.control() as tx:
+            if not await logins.insert(tx, hash, user_id, kind=kind, issuer=issuer, lasts=lasts):
+                raise Unauthenticated("This user cannot log in now.")
+        return token
+
+    async def read(self, token: str) -> Credential | None:
+        """What a login allows: all that its user may do, until it ends. None for other tokens."""
+        if LOGIN.fullmatch(token) is None:
+            return None
+        found = await logins.find(self.database, self._hash(token))
+        credential = found and await credentials.find_user(self.database, found[0])
+        return replace(credential, expires_at=found[1]) if found and credential else None
+
+    async def end(self, token: str) -> UUID | None:
+        """End one login; whose it was, None where it had ended before."""
+        async with self.database.control() as tx:
+            return await logins.delete(tx, self._hash(token))
+
+    async def end_all(self, user_id: UUID) -> int:
+        """End every login of a user; how many there were."""
+        async with self.database.control() as tx:
+            return await logins.delete_all(tx, user_id)
+
+    async def sweep(self) -> int:
+        """Forget the logins that are over; how many there were."""
+        return await logins.sweep(self.database)
+
+    def _hash(self, token: str) -> bytes:
+        return hidden(token, self.secrets.pepper)
