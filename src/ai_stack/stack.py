@@ -26,6 +26,7 @@ from ai_stack.services.agent import Agent, Working
 from ai_stack.services.agent.toolbox import Toolbox
 from ai_stack.services.auth.auditing import Audit
 from ai_stack.services.auth.identity import Identity
+from ai_stack.services.auth.issuers import Issuer, open_issuers
 from ai_stack.services.auth.keys import Keys
 from ai_stack.services.auth.logins import Logins
 from ai_stack.services.auth.secrets import open_secrets
@@ -101,6 +102,7 @@ class Stack:
     agent: Agent
     identity: Identity
     keys: Keys
+    issuers: tuple[Issuer, ...]
     logins: Logins
     audit: Audit
     health: HealthChecks
@@ -220,8 +222,9 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     database, answering = doors.database, _answering(settings, doors)
     secrets = open_secrets(settings.secrets)
     logins = Logins(database, secrets, settings.login_browser_s, settings.login_shell_s)
-    readers = (logins.read,)
-    identity = Identity(database, secrets, settings.auth, settings.auth_grace_s, readers)
+    issuers, readers = open_issuers(settings.issuers), (logins.read,)
+    mode = "required" if issuers and settings.auth == "auto" else settings.auth
+    identity = Identity(database, secrets, mode, settings.auth_grace_s, readers)
     working = _working(settings, doors, answering, identity)
     stored = StoredResponses(database)
     inference, runs = answering.inference, working.runs
@@ -250,6 +253,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         agent=working.agent,
         identity=identity,
         keys=Keys(database, secrets),
+        issuers=issuers,
         logins=logins,
         audit=Audit(database),
         health=HealthChecks(_probes(doors, inference)),

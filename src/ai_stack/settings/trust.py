@@ -29,6 +29,10 @@ class Trust(Part):
     login_shell_s: float = Field(
         30 * 86400, ge=60, le=366 * 86400, description="Seconds after which a shell's login ends."
     )
+    issuers: Path | None = Field(
+        None,
+        description="JSON file of the OpenID Connect issuers whose users and tokens are let in.",
+    )
     secrets_dir: Path | None = Field(
         None, description="Folder of the stack's own secrets; by default <data>/secrets."
     )
