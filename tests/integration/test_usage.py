@@ -51,6 +51,28 @@ async def logged(database: Database) -> None:
     )
 
 
+async def test_rows_that_are_there_already_stay_and_the_others_come(database: Database) -> None:
+    strange = record(
+        HOUR, "a\tb\\N\n\r", principal="\\.", engine="e\\t", cost=7e-6, detail={"a": "\\\n"}
+    )
+    first = [strange, *(record(HOUR + timedelta(microseconds=n)) for n in range(7))]
+    await inferences.write(database, first)
+    await inferences.write(database, [*first, last := record(HOUR, "last", first_token_ms=1.5)])
+    await inferences.write(database, [last])
+    sql = (
+        "SELECT model, principal, engine, cost::float, detail, prompt_tokens, first_token_ms,"
+        " ts FROM tenant.inference_log WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id"
+    )
+    asked: dict[str, object] = {"ids": [r.id for r in (*first, last)]}
+    rows = await database.read(DEFAULT_PROJECT, sql, asked)
+    said = {"a": "\\\n", "operation": "chat"}
+    assert rows[0] == ("a\tb\\N\n\r", "\\.", "e\\t", 7e-6, said, 10, None, HOUR)
+    assert rows[-1] == ("last", "me", None, 0, {"operation": "chat"}, 10, 1.5, HOUR)
+    assert [row[-1] for row in rows[1:-1]] == [HOUR + timedelta(microseconds=n) for n in range(7)]
+    async with database.transaction(DEFAULT_PROJECT) as tx:
+        await tx.execute("DELETE FROM inference_log WHERE id = ANY(%(ids)s::uuid[])", asked)
+
+
 async def report(client: httpx.AsyncClient, **params: object) -> dict:
     answered = await client.get("/inference/usage", params={**SPAN, **params})
     assert answered.status_code == 200, answered.text

@@ -4,13 +4,13 @@ Only this package and the pgvector store hold SQL. A unit of work is opened by t
 service method; inner ones receive it. The role in use sees views, never tables.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -26,8 +26,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from ai_stack.database import arrays
 from ai_stack.database.liveness import Connection, Liveness
-from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded, StackError, StorageFull
+from ai_stack.errors import (
+    AlreadyExists,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    StackError,
+    StorageFull,
+)
 from ai_stack.models.identifiers import uuid7
+
+T = TypeVar("T")
 
 Record: TypeAlias = tuple[Any, ...]
 Parameters: TypeAlias = Mapping[str, object] | Sequence[Mapping[str, object]]
@@ -97,14 +105,22 @@ class Database:
         self, project_id: UUID | None, sql: str, parameters: dict[str, object]
     ) -> list[TupleRow]:
         """One query on a project's rows, in one round trip on a connection of the hot paths."""
+        return await self._promptly(partial(self._read, project_id, sql, parameters))
+
+    async def copy(self, sql: str, rows: bytes) -> None:
+        """Add rows by COPY, all or none; AlreadyExists where one of them is there already."""
+        await self._promptly(partial(self._copy, sql, rows))
+
+    async def _promptly(self, statement: Callable[[], Awaitable[T]]) -> T:
+        """Send a statement on the hot paths, again where its connection had died before."""
         with translated():
             try:
-                return await self._read(project_id, sql, parameters)
+                return await statement()
             except (PoolTimeout, psycopg.errors.QueryCanceled):  # again would take as long again
                 raise
             except psycopg.OperationalError:
                 await self.pool.check()  # drops what a restart of the server has left dead
-                return await self._read(project_id, sql, parameters)
+                return await statement()
 
     async def _read(
         self, project_id: UUID | None, sql: str, parameters: dict[str, object]
@@ -116,6 +132,15 @@ class Database:
                 await connection.execute(KEEP_PROJECT, {"project": str(project_id or "")})
                 self._projects[connection] = project_id
             return await (await connection.execute(sql, parameters)).fetchall()
+
+    async def _copy(self, sql: str, rows: bytes) -> None:
+        self.liveness.check()
+        async with self.pool.connection() as connection, connection.cursor() as cursor:
+            try:
+                async with cursor.copy(sql) as copy:
+                    await copy.write(rows)
+            except psycopg.errors.UniqueViolation as error:
+                raise AlreadyExists from error
 
     async def ping(self) -> None:
         async with self.transaction(None) as tx:

@@ -16,7 +16,7 @@ from ai_stack.errors import AIStackError, StackError
 from ai_stack.models.inference import InferenceRecord
 from ai_stack.services.inference.prices import Price
 
-LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 500, 0.1, 2.0
+LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 200, 0.1, 2.0
 
 Write = Callable[[Sequence[InferenceRecord]], Awaitable[None]]
 
