@@ -24,14 +24,37 @@ def begun() -> Stream:
     return stream
 
 
-@given(st.one_of(st.binary(), st.text().map(str.encode)))
-def test_what_fits_a_mould_is_json_of_its_form(text: bytes) -> None:
-    mould = Mould.of(HEAD + b"known" + TAIL)
+TEXTS = st.one_of(st.binary(), st.text().map(str.encode), st.just(b"plain"), st.just(TAIL + HEAD))
+
+
+@given(st.lists(TEXTS, min_size=1))
+def test_what_fits_a_mould_are_events_of_its_form(texts: list[bytes]) -> None:
+    mould, told = Mould.of(HEAD + b"known" + TAIL), b"".join(map(event, texts))
     assert mould is not None
-    if mould.fits(HEAD + text + TAIL):
-        found = orjson.loads((HEAD + text + TAIL)[6:])
+    if not mould.fits(told):
+        return
+    for text, passed in zip(texts, told.split(b"\n\n")[:-1], strict=True):
+        found = orjson.loads(passed[6:])
         assert found["choices"][0].pop("delta") == {"content": text.decode()}
         assert found == {"id": "1", "choices": [{"index": 0, "finish_reason": None}]}
+
+
+def test_several_events_that_came_at_once_pass_as_they_came() -> None:
+    several = b"".join(map(event, (b"three", b"", b"four")))
+    mould = Mould.of(HEAD + b"known" + TAIL)
+    assert mould is not None
+    assert mould.fits(several)
+    assert begun().feed(several) == several
+    stream = begun()
+    assert stream.feed(several + HEAD) == several
+    assert stream.feed(b"five" + TAIL + b"\n\n" + event(b"six")) == event(b"five") + event(b"six")
+
+
+@pytest.mark.parametrize("between", [b"", b"\n", TAIL, HEAD, HEAD + TAIL, b'"', b"\n\n" + TAIL])
+def test_what_lies_between_two_events_is_nothing_else(between: bytes) -> None:
+    mould = Mould.of(HEAD + b"known" + TAIL)
+    assert mould is not None
+    assert not mould.fits(HEAD + b"one" + TAIL + between + HEAD + b"two" + TAIL + b"\n\n")
 
 
 @pytest.mark.parametrize("text", [b"plain text", b"", b"caf\xc3\xa9", rb"a \"quote\" \\", rb"\n"])

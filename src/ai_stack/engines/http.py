@@ -54,7 +54,11 @@ class Answer:
                 raise self._error
             if self._ended:
                 raise StopAsyncIteration
-            await self._more()
+            self._waiter = self._connection.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         return self._taken()
 
     async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
@@ -77,13 +81,6 @@ class Answer:
             self._ended = True
             self._connection.abort()
         self._chunks.clear()
-
-    async def _more(self) -> None:
-        self._waiter = self._connection.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
     def _taken(self) -> bytes:
         chunks = self._chunks

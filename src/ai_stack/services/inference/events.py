@@ -36,6 +36,8 @@ class Stream:
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream goes on to the client now; whole events only."""
+        if self._mould is not None and not (self._rest or self.finished) and self._mould.fits(data):
+            return data
         data = self._whole(data)
         events = data.split(b"\n\n")
         events.pop()
@@ -52,7 +54,7 @@ class Stream:
 
     def _is_plain(self, event: bytes) -> bool:
         """Whether an event is an ordinary chunk, of which nothing is to be learnt."""
-        if self._mould is not None and self._mould.fits(event):
+        if self._mould is not None and self._mould.fits(event + b"\n\n"):
             return True
         if not _is_plain(event):
             return False
@@ -128,11 +130,13 @@ class Mould:
     """What the chunks of a stream have in common: an engine changes nothing but the text.
 
     A chunk that was read tells what is before its text and what follows. What differs from it by
-    a text without any escape is JSON as well, of the same form, and need not be read.
+    a text without any escape is JSON as well, of the same form, and need not be read. As such a
+    text has no quotes, what lies between two of them is found without doubt.
     """
 
     head: bytes
     tail: bytes
+    between: bytes
 
     @classmethod
     def of(cls, event: bytes) -> "Mould | None":
@@ -141,15 +145,17 @@ class Mould:
         text, quote, rest = after.partition(b'"')
         if not quote or b"\\" in text:
             return None
-        return cls(before + sign, quote + rest)
+        head, tail = before + sign, quote + rest + b"\n\n"
+        return cls(head, tail, tail + head)
 
-    def fits(self, event: bytes) -> bool:
-        start, stop = len(self.head), len(event) - len(self.tail)
+    def fits(self, events: bytes) -> bool:
+        """Whether one event or several, each to its end, have this form."""
+        start, stop = len(self.head), len(events) - len(self.tail)
         return (
             start <= stop
-            and event.startswith(self.head)
-            and event.endswith(self.tail)
-            and PLAIN_TEXT.fullmatch(event, start, stop) is not None
+            and events.startswith(self.head)
+            and events.endswith(self.tail)
+            and PLAIN_TEXT.fullmatch(events[start:stop].replace(self.between, b"")) is not None
         )
 
 
