@@ -59,7 +59,7 @@ async def measure(trial: Trial) -> Measured:
 def _measured(trial: Trial) -> Measured:
     with stack(AI_STACK_AUTH="required", AI_STACK_IMPORT_TIMEOUT_S="5") as ground:
         key = _key(ground)
-        examples = str(trial.size(4, 60))
+        examples = str(trial.size(8, 60))
         if trial.plant is not None:
             return _found(_on_faulty(ground, trial, key, examples))
         anonymous = _asked(ground, trial, examples)

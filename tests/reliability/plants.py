@@ -311,6 +311,20 @@ def lax_skills() -> None:
     replace(manifests, "entry", entry)
 
 
+@plant
+def hoarding() -> None:
+    """The gateway keeps something of every request."""
+    from ai_stack.rest.gate import Gate
+
+    original, kept = Gate.__call__, list[bytes]()
+
+    async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        kept.append(bytes(16 << 10))
+        await original(self, scope, receive, send)
+
+    replace(Gate, "__call__", call)
+
+
 PLANTED_BUG = "x-planted-bug"
 # Ten mistakes of the kind that is made: (method, path, what of the request meets it).
 TEN_BUGS: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {

@@ -22,6 +22,7 @@ from reliability import (
     bodies,
     conformance,
     disk,
+    endurance,
     engine,
     escapes,
     generated,
@@ -51,10 +52,11 @@ SUBJECTS = (
         rebuild,
         installation,
         generated,
+        endurance,
     ),
 )
 # Their rows start the faulty build by themselves.
-STARTING = (conformance, generated, inference, installation, openai_matrix, standstill)
+STARTING = (conformance, endurance, generated, inference, installation, openai_matrix, standstill)
 ROWS: dict[int, Row] = {row.number: row for subject in SUBJECTS for row in subject.ROWS}
 BESIDE = (
     "unscoped-vectors",

@@ -122,7 +122,7 @@ async def _stand(
 ) -> dict[str, Seen]:
     """Every route, asked again and again while it stands still, and until all have answered."""
     seen = {route.name: Seen() for route in ROUTES}
-    with standing(await _pids(trial, engine, dependency.name)):
+    with standing(await pids_of(trial, engine, dependency.name)):
         over = time.monotonic() + seconds
         lanes = [asyncio.create_task(_lane(gateway, r, seen[r.name], over)) for r in ROUTES]
         await asyncio.sleep(seconds)
@@ -133,7 +133,7 @@ async def _stand(
     return seen
 
 
-async def _pids(trial: Trial, engine: Engine, name: str) -> list[int]:
+async def pids_of(trial: Trial, engine: Engine, name: str) -> list[int]:
     if name == "engine":
         assert engine.process is not None
         return [engine.process.pid]
@@ -165,7 +165,7 @@ async def _lane(gateway: Gateway, route: Route, seen: Seen, over: float) -> None
 
 async def _ask(gateway: Gateway, route: Route, turn: int) -> int:
     """The status; 0 without an answer, 502 for a stream that ended in an error."""
-    body = _numbered(route.body, f"{turn} {time.monotonic_ns()}")
+    body = numbered(route.body, f"{turn} {time.monotonic_ns()}")
     if body is not None and body.get("stream"):
         stream = await Caller(gateway.port, body, timeout_s=PATIENCE_S).ask()
         return {"done": 200, "error": 502, "refused": stream.status}.get(stream.ending, 0)
@@ -178,7 +178,7 @@ async def _ask(gateway: Gateway, route: Route, turn: int) -> int:
         client.close()
 
 
-def _numbered(body: Mapping[str, Any] | None, turn: str) -> dict[str, Any] | None:
+def numbered(body: Mapping[str, Any] | None, turn: str) -> dict[str, Any] | None:
     """Each request's text is its own, so that no cache answers it."""
     if body is None:
         return None
