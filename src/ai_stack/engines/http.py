@@ -14,6 +14,7 @@ import httptools
 
 from ai_stack.engines.origin import Origin
 from ai_stack.errors import EngineBroken, EngineFailed, EngineUnavailable, TooBusy
+from ai_stack.models.traces import Place
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_BODY_BYTES = 64 << 20
@@ -288,9 +289,13 @@ class Client:
     def get(self, path: str) -> Coroutine[None, None, Answer]:
         return self._answered(self._head("GET", path) + b"\r\n", b"")
 
-    def post(self, path: str, body: bytes) -> Coroutine[None, None, Answer]:
+    def post(
+        self, path: str, body: bytes, trace: Place | None = None
+    ) -> Coroutine[None, None, Answer]:
         """The answer to a JSON body; `path` is one of few, since its head is kept."""
-        return self._answered(b"%s%d\r\n\r\n" % (self._head("POST", path), len(body)), body)
+        told = b"" if trace is None else b"traceparent: %s\r\n" % trace.header.encode()
+        head = b"%s%d\r\n%s\r\n" % (self._head("POST", path), len(body), told)
+        return self._answered(head, body)
 
     async def _answered(self, head: bytes, body: bytes, *, anew: bool = False) -> Answer:
         kept = None if anew else self._reusable()

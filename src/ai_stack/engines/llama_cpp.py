@@ -75,7 +75,7 @@ class LlamaCppEngine:
 
     async def send(self, call: Call) -> Reply:
         if call.operation not in GENERATION:
-            return await self._wire.open("/v1" + PATHS[call.operation], call.encoded)
+            return await self._wire.open("/v1" + PATHS[call.operation], call.encoded, call.trace)
         body = call.body
         check_offered(body)
         if call.operation == "completion" and body.get("suffix"):
@@ -89,7 +89,7 @@ class LlamaCppEngine:
 
     async def _streamed(self, call: Call, body: Body) -> Reply:
         encoded = call.encoded if body is call.body else orjson.dumps(body)
-        reply = await self._wire.open("/v1" + PATHS[call.operation], encoded)
+        reply = await self._wire.open("/v1" + PATHS[call.operation], encoded, call.trace)
         if not differs(call.operation, body):
             return reply
         several = body.get("n", 1)
@@ -97,7 +97,7 @@ class LlamaCppEngine:
 
     async def _with_logprobs(self, call: Call, body: Body) -> Reply:
         """A whole answer that was not streamed."""
-        reply = await self._wire.open("/v1" + PATHS[call.operation], orjson.dumps(body))
+        reply = await self._wire.open("/v1" + PATHS[call.operation], orjson.dumps(body), call.trace)
         if not differs(call.operation, body):
             return reply
         return Assembled(orjson.dumps(formed(await parsed(reply))))

@@ -31,7 +31,7 @@ class OpenAIEngine:
         return [served(entry) for entry in entries(await self._wire.ask("/models"))]
 
     def send(self, call: Call) -> Coroutine[None, None, Answer]:
-        return self._wire.open(PATHS[call.operation], call.encoded)
+        return self._wire.open(PATHS[call.operation], call.encoded, call.trace)
 
     async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
         raise Unsupported("The engine of this model does not tell its tokens.")

@@ -34,7 +34,7 @@ class VLLMEngine:
         return replace(model, created=created, revision=root if isinstance(root, str) else "")
 
     def send(self, call: Call) -> Coroutine[None, None, Answer]:
-        return self._wire.open("/v1" + PATHS[call.operation], call.encoded)
+        return self._wire.open("/v1" + PATHS[call.operation], call.encoded, call.trace)
 
     async def tokens(self, model: str, subject: str | Sequence[object] | Body) -> Tokens:
         told = await self._wire.ask("/tokenize", {"model": model, **_question(subject)})

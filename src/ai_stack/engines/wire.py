@@ -8,6 +8,7 @@ from ai_stack.engines.http import Answer, Client
 from ai_stack.engines.origin import Origin
 from ai_stack.engines.refusals import refusal
 from ai_stack.errors import AIStackError, ContextTooLong, EngineFailed
+from ai_stack.models.traces import Place
 
 MAX_REFUSAL_BYTES = 64 << 10
 CARRIERS = {  # the field of a request that its tokens come from, by the end of its path
@@ -26,9 +27,9 @@ class Wire:
         self.name = origin.name
         self._client = Client(origin)
 
-    async def open(self, path: str, encoded: bytes) -> Answer:
+    async def open(self, path: str, encoded: bytes, trace: Place | None = None) -> Answer:
         """The answer to a POST as it begins; whoever opened it closes it."""
-        answer = await self._client.post(path, encoded)
+        answer = await self._client.post(path, encoded, trace)
         if answer.status == 200 and answer.media_type in MEDIA_TYPES:
             return answer
         error = await _refused(answer)

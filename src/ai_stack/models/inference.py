@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from ai_stack.models.departure import Departure
+from ai_stack.models.traces import Place
 
 Operation = Literal["chat", "completion", "embedding", "rerank"]
 Outcome = Literal["ok", "refused", "failed", "broken", "cancelled", "late"]
@@ -38,12 +39,13 @@ class ServedModel:
 class Call:
     """One request to an engine, in OpenAI's form; `encoded` is `body` as JSON.
 
-    An engine that has nothing to translate sends `encoded` as it is.
+    An engine that has nothing to translate sends `encoded` as it is, and tells its `trace`.
     """
 
     operation: Operation
     body: Body
     encoded: bytes
+    trace: Place | None = None
 
     @property
     def model(self) -> str:
@@ -84,6 +86,7 @@ class InferenceRecord:
     cached: bool = False
     cost: float = 0.0
     detail: Mapping[str, object] | None = None
+    trace: Place | None = None
 
 
 Tokens: TypeAlias = Sequence[int]

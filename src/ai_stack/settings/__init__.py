@@ -22,6 +22,7 @@ from ai_stack.settings.gateway import Gateway
 from ai_stack.settings.inference import Inference
 from ai_stack.settings.retrieval import Retrieval
 from ai_stack.settings.storage import Storage
+from ai_stack.settings.telemetry import Telemetry
 from ai_stack.settings.trust import Trust
 from ai_stack.settings.wire import Wire
 from ai_stack.settings.work import Work
@@ -37,7 +38,7 @@ FOR_CHILDREN = (
 )
 
 
-class Settings(Trust, Work, Inference, Retrieval, Storage, Wire, Gateway):
+class Settings(Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gateway):
     """Everything that can be configured, its parts from last to first."""
 
     @property

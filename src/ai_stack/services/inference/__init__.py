@@ -53,6 +53,7 @@ from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.routing import Router
 from ai_stack.services.inference.similar import Question, SimilarAnswers
 from ai_stack.services.inference.work import Work
+from ai_stack.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class Inference:
     journal: Journal
     timeout_s: float
     similar: SimilarAnswers | None = None
+    tracing: Tracing | None = None
     _flights: dict[str, Relay] = field(default_factory=dict)
     _expiries: Expiries = field(init=False)
 
@@ -187,7 +189,7 @@ class Inference:
         return self.answers.key(asked.call, project, revision, asked.options.cache, asked.form)
 
     def _from_cache(self, asked: "Asked", kept: Kept) -> Answer:
-        record = asked.record()
+        record = self._record(asked)
         record.cached, record.engine, record.usage = True, kept.engine, kept.usage
         self.journal.add(record)
         return Answer(asked.media_type, kept.engine, True, kept.body)
@@ -225,7 +227,7 @@ class Inference:
         if relay.timeout_s < timeout_s:  # it would end before its time
             return None
         follower = relay.follow()
-        record = asked.record()
+        record = self._record(asked)
         record.cached = True
         self.journal.add(record)
         return Followed(
@@ -244,7 +246,7 @@ class Inference:
             call=asked.call,
             pool=asked.pool,
             router=self.router,
-            record=asked.record(),
+            record=self._record(asked),
             ended=self.journal.add,
             priority=options.priority,
             keeps_usage=asked.keeps_usage,
@@ -259,6 +261,12 @@ class Inference:
             expiry=self._expiry(timeout_s, relay.expire),
             closed=partial(self._landed, relay, asked),
         )
+
+    def _record(self, asked: "Asked") -> InferenceRecord:
+        record = asked.record()
+        if self.tracing is not None:
+            asked.call.trace = record.trace = self.tracing.begun()
+        return record
 
     def _timeout_s(self, asked: "Asked") -> float:
         return min(asked.options.timeout_s or self.timeout_s, self.timeout_s)

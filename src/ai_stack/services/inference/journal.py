@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ai_stack.errors import AIStackError, StackError
 from ai_stack.models.inference import InferenceRecord
@@ -19,17 +20,23 @@ from ai_stack.services.inference.prices import Price
 LONGEST, BATCH, PAUSE_S, RETRY_S = 20_000, 200, 0.1, 2.0
 
 Write = Callable[[Sequence[InferenceRecord]], Awaitable[None]]
+Tell = Callable[[Sequence[InferenceRecord]], None]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Journal:
-    """Takes records at any time; `keep_writing` hands them to `write`, and empties it."""
+    """Takes records at any time; `keep_writing` hands them to `write`, and empties it.
+
+    Before that each is told once to `tell`, whether or not the database is there.
+    """
 
     write: Write
     prices: Mapping[str, Price] = field(default_factory=dict)
     dropped: int = 0
+    tell: Tell | None = None
+    _told: int = 0
     _rows: deque[InferenceRecord] = field(default_factory=deque)
 
     @property
@@ -59,6 +66,7 @@ class Journal:
     async def flush(self) -> None:
         """Write all that waits; rows stay when the database cannot take them."""
         while self._rows:
+            self._tell()
             batch = [self._rows[n] for n in range(min(BATCH, len(self._rows)))]
             try:
                 await self.write(batch)
@@ -67,3 +75,10 @@ class Journal:
                 log.error("%d inferences are not logged: %s", len(batch), error.message)
             for _ in batch:
                 self._rows.popleft()
+            self._told -= len(batch)
+
+    def _tell(self) -> None:
+        """Tell of those that have come since the last time."""
+        if self.tell is not None and self._told < len(self._rows):
+            self.tell(list(islice(self._rows, self._told, None)))
+        self._told = len(self._rows)
