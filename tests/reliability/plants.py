@@ -319,7 +319,7 @@ def hoarding() -> None:
     original, kept = Gate.__call__, list[bytes]()
 
     async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
-        kept.append(bytes(16 << 10))
+        kept.append(bytes(64 << 10))
         await original(self, scope, receive, send)
 
     replace(Gate, "__call__", call)
