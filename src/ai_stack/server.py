@@ -36,6 +36,7 @@ from ai_stack.rest.front import Front
 from ai_stack.rest.gate import Gate, Identified
 from ai_stack.rest.openai.routes import HOT
 from ai_stack.rest.requests import caller_of
+from ai_stack.rest.standing import Standing
 from ai_stack.rest.weight import check_weight
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
@@ -83,6 +84,7 @@ class Exchange(RequestResponseCycle):
     expected_content_length = 0
     _held = b""
     _tells_close = False
+    _standing: Standing | None = None
     task: asyncio.Task[None]
 
     def __init__(self, connection: "Connection", *, keep_alive: bool) -> None:
@@ -177,6 +179,8 @@ class Exchange(RequestResponseCycle):
         self._write(data)
         if not more:
             self._complete()
+        elif self._standing is None:
+            self._standing = Standing(self.scope, self.transport.abort)
 
     def _write(self, data: bytes) -> None:
         if self._held:
@@ -186,9 +190,12 @@ class Exchange(RequestResponseCycle):
     def _flush(self) -> None:
         if self._held and not self.transport.is_closing():
             self._write(b"")
+            self._standing = Standing(self.scope, self.transport.abort)
 
     def _complete(self) -> None:
         self.response_complete = True
+        if self._standing is not None:
+            self._standing.close()
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
@@ -310,7 +317,9 @@ class Connection(HttpToolsProtocol):
 
 @lru_cache(64)
 def _target(url: bytes) -> tuple[str, bytes, bytes]:
-    """The path of a request as text and as bytes, and its query."""
+    """The path of a request as text and as bytes, and its query; no other host's, nor `*`."""
+    if not url.startswith(b"/"):
+        raise ValueError("This is no path.")
     parsed = httptools.parse_url(url)
     return unquote(parsed.path.decode("ascii")), parsed.path, parsed.query or b""
 

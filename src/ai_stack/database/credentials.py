@@ -16,6 +16,9 @@ from ai_stack.models.trust import Credential, Key, Membership, Owner
 LOST = (psycopg.Error, OSError)
 CHANNEL = "aidb_rights"
 HEARD_S = 5.0
+# A line that is dead is noticed while the server lives: else changes would go unheard for hours.
+MORTAL = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+MORTAL |= {"tcp_user_timeout": 10_000}
 KEY = """
 SELECT k.id, k.name, k.secret, k.scopes, k.toolsets, k.limits, k.expires_at,
        k.revoked_at IS NOT NULL, u.id, u.name, u.is_admin, u.state,
@@ -73,7 +76,8 @@ async def projects_named(tx: Transaction, wanted: Sequence[str]) -> dict[str, UU
     """Projects by the name or id that they are called by here."""
     rows = await tx.rows(
         "SELECT w, p.id FROM unnest(%(wanted)s::text[]) AS w"
-        " JOIN projects p ON p.name = w OR p.id::text = w",
+        " JOIN projects p ON p.id::text = w OR p.name = w"
+        " ORDER BY p.id::text = w",
         {"wanted": list(wanted)},
     )
     return {name: id for name, id in rows}  # noqa: C416 (a Row is no tuple to mypy)
@@ -123,6 +127,11 @@ async def replace_secret(tx: Transaction, id: str, new_id: str, secret: bytes) -
     await revoke(tx, id)
 
 
+async def lock(tx: Transaction, id: str) -> None:
+    """Wait until nobody else changes a key, and let nobody before this unit of work is over."""
+    await tx.execute("SELECT FROM keys WHERE id = %(id)s FOR UPDATE", {"id": id})
+
+
 async def revoke(tx: Transaction, id: str) -> None:
     await tx.execute(
         "UPDATE keys SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL", {"id": id}
@@ -166,7 +175,8 @@ async def note_uses(database: Database, uses: Mapping[str, datetime]) -> None:
 async def changes(database: Database) -> AsyncIterator[bool]:
     """True for each change of anybody's rights, and once at the beginning; False for a sign of
     life between them. Raises the driver's error when the connection is lost."""
-    async with await connect(database) as connection:
+    async with await connect(database, **MORTAL) as connection:
+        database.liveness.add(connection)
         await connection.execute(f"LISTEN {CHANNEL}")
         yield True
         while True:

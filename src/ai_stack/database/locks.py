@@ -51,8 +51,9 @@ async def _try(connection: psycopg.AsyncConnection[TupleRow], name: str) -> bool
         return row is not None and bool(row[0])
 
 
-async def connect(database: Database) -> psycopg.AsyncConnection[TupleRow]:
-    """A connection beside the pools, for what outlives a unit of work."""
+async def connect(database: Database, **more: int) -> psycopg.AsyncConnection[TupleRow]:
+    """A connection beside the pools, for what outlives a unit of work; `more` are libpq's."""
+    url = str(database.pool.conninfo)
     return await psycopg.AsyncConnection.connect(
-        str(database.pool.conninfo), autocommit=True, options=OPTIONS, connect_timeout=10
+        url, autocommit=True, options=OPTIONS, connect_timeout=10, **more
     )

@@ -118,7 +118,7 @@ class Toolbox:
     async def _of(self, call: Call) -> Mapping[str, AnyTool]:
         """The tools that the caller sees: of its toolsets those that it may use."""
         found: dict[str, AnyTool] = {}
-        for name in call.toolsets:
+        for name in self.toolsets.keys() & call.toolsets:  # a key may name one that is not there
             found |= await self.toolsets[name](call)
         return {name: tool for name, tool in found.items() if call.principal.allows(tool.scope)}
 

@@ -6,22 +6,26 @@ Plain ASGI, since it is on every request's way. Bytes are counted as they come: 
 body declares no length.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
+from types import MappingProxyType
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_stack.errors import TooBusy, TooLarge
 from ai_stack.models.identifiers import new_hex
+from ai_stack.rest import limits
 from ai_stack.rest.problems import problem
 from ai_stack.services.auth.credentials import CARRIERS
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = (("POST", "/documents/import"), ("POST", "/skills/files"))
 REQUEST_ID = b"x-request-id"
+NOTHING: Mapping[str, object] = MappingProxyType({})
+PORTS = {b"http": b":80", b"https": b":443"}
+ABROAD = (b"cross-site", b"same-site")
 SMALL = 64 << 10
 TOGETHER = 8  # bodies of the largest size that are held at the same time
 
@@ -42,6 +46,9 @@ class Gate:
         request_id = scope["state"]["request_id"] = new_hex()
         head = Head.read(scope["headers"])
         scope["state"]["carried"] = tuple(head.carried)
+        scope["state"]["declared"] = head.declared
+        if head.is_abroad:
+            scope["state"]["abroad"] = True
         if not self._is_known(head):
             refusal = problem(request_id, 421, "unknown_host", "This gateway has another name.")
             await refusal(scope, receive, identified(send, request_id))
@@ -62,7 +69,7 @@ class Gate:
     def _is_known(self, head: "Head") -> bool:
         if len(head.hosts) != 1 or _name(head.hosts[0]) not in self.hosts:
             return False
-        return not head.origins or all(_origin_name(o) in self.hosts for o in head.origins)
+        return all(_is_own(origin, head.hosts[0]) for origin in head.origins)
 
 
 @dataclass(slots=True)
@@ -73,6 +80,13 @@ class Head:
     origins: list[bytes]
     declared: bytes  # empty where the body comes in chunks
     carried: list[tuple[bytes, bytes]]
+    site: bytes = b""
+    mode: bytes = b""
+
+    @property
+    def is_abroad(self) -> bool:
+        """Whether a page of another site, or of another port, has a browser ask for it."""
+        return self.site in ABROAD and self.mode != b"navigate"
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
@@ -88,6 +102,10 @@ class Head:
                 chunked = True
             elif name in CARRIERS:
                 head.carried.append((name, value))
+            elif name == b"sec-fetch-site":
+                head.site = value
+            elif name == b"sec-fetch-mode":
+                head.mode = value
         if chunked:
             head.declared = b""
         return head
@@ -125,17 +143,18 @@ class Identified:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            send = identified(send, scope["state"]["request_id"])
+            send = identified(send, scope["state"]["request_id"], scope["state"])
         await self.app(scope, receive, send)
 
 
-def identified(send: Send, request_id: str) -> Send:
-    """`send` with the id among the headers."""
+def identified(send: Send, request_id: str, state: Mapping[str, object] = NOTHING) -> Send:
+    """`send` with the id among the headers, and with how the caller's limits stand."""
 
     async def with_id(message: Message) -> None:
         if message["type"] == "http.response.start":
             own = (REQUEST_ID, request_id.encode())
-            message["headers"] = [*(h for h in message["headers"] if h[0] != REQUEST_ID), own]
+            others = (h for h in message["headers"] if h[0] != REQUEST_ID)
+            message["headers"] = [*others, own, *limits.headers_of(state)]
         await send(message)
 
     return with_id
@@ -148,8 +167,14 @@ def _name(told: bytes) -> str:
     return (name if name and port.isdecimal() and port.isascii() else host).lower()
 
 
-def _origin_name(origin: bytes) -> str:
-    try:
-        return _name(urlsplit(origin).netloc)
-    except ValueError:
-        return ""
+@lru_cache(256)
+def _is_own(origin: bytes, host: bytes) -> bool:
+    """Whether an origin is the place that the request is addressed to, its port included.
+
+    Another port is another program: whoever serves it is not this gateway.
+    """
+    scheme, separator, authority = origin.lower().partition(b"://")
+    port = PORTS.get(scheme)
+    if port is None or not separator:
+        return False
+    return authority.removesuffix(port) == host.lower().removesuffix(port)

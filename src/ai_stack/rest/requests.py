@@ -13,11 +13,14 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
-from ai_stack.errors import InvalidRequest
+from ai_stack.errors import Forbidden, InvalidRequest
 from ai_stack.models.principals import Principal
 from ai_stack.models.principals import Scope as Permission
+from ai_stack.rest import limits
 from ai_stack.rest.weight import check_weight
 from ai_stack.stack import Stack
+
+EXPLICIT = (b"authorization", b"x-api-key")  # what no page can have a browser send by itself
 
 
 class JsonRequest(Request):
@@ -66,10 +69,20 @@ async def stack_of(request: Request) -> Stack:
 
 
 async def caller_of(scope: Scope) -> Principal:
-    """Who asks, by what the gate has gathered: the one resolver of every face."""
+    """Who asks, by what the gate has gathered: the one resolver of every face.
+
+    Forbidden for a page of another site that has a browser ask in its user's name;
+    LimitExceeded for who has asked too much.
+    """
     state = scope["state"]
     stack: Stack = state["stack"]
-    return await stack.identity.resolve(state.get("carried", ()))
+    carried = state.get("carried", ())
+    if state.get("abroad") and not any(name in EXPLICIT for name, _ in carried):
+        raise Forbidden("Pages of other sites cannot ask this gateway.")
+    state["caller"] = principal = await stack.identity.resolve(carried)
+    if principal.limits:
+        await limits.admit(scope, stack.limits, principal)
+    return principal
 
 
 @dataclass(frozen=True, slots=True)

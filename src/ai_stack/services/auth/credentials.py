@@ -12,7 +12,6 @@ import secrets
 import time
 import zlib
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 
 from ai_stack.errors import Unauthenticated
 
@@ -38,22 +37,23 @@ class Carried:
 
 def read(pairs: Pairs) -> Carried:
     """What the headers of a request carry; Unauthenticated where they contradict each other."""
-    tokens, project, cookie = set[str](), None, None
+    told, cookies, project = set[str](), set[str](), None
     for name, value in pairs:
-        text = value.decode("latin-1").strip()
+        text = value.strip(b" \t").decode("latin-1")
         if name == b"authorization":
-            tokens.add(_bearer(text))
+            told.add(_bearer(text))
         elif name == b"x-api-key":
-            tokens.add(text)
+            told.add(text)
         elif name == b"cookie":
-            cookie = _session(text) or cookie
+            cookies.update(_sessions(text))
         elif project not in (None, text):
             raise Unauthenticated("A request works in one project: send X-Project once.")
         else:
             project = text
+    tokens = told | cookies
     if len(tokens) > 1:
         raise Unauthenticated("Send one credential: two that differ came with this request.")
-    return Carried(next(iter(tokens), cookie), project, not tokens and cookie is not None)
+    return Carried(next(iter(tokens), None), project, not told and bool(cookies))
 
 
 def digest(pairs: Pairs) -> bytes:
@@ -108,15 +108,13 @@ def _bearer(text: str) -> str:
     scheme, _, token = text.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("Authorization takes a Bearer token here.")
-    return token.strip()
+    return token.strip(" \t")
 
 
-def _session(text: str) -> str | None:
-    try:
-        morsel = SimpleCookie(text).get(COOKIE)
-    except CookieError:
-        return None
-    return None if morsel is None else morsel.value
+def _sessions(text: str) -> list[str]:
+    """The sessions among cookies; cookies of others may be written as they like."""
+    parts = (part.strip(" \t").partition("=") for part in text.split(";"))
+    return [value for name, _, value in parts if name == COOKIE]
 
 
 def _text(data: bytes) -> str:

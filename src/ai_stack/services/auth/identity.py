@@ -27,6 +27,7 @@ Mode: TypeAlias = Literal["auto", "off", "required"]
 Reader: TypeAlias = Callable[[str], Awaitable[Credential | None]]
 
 KNOWN = 10_000
+LOOKUPS = 3  # at once, so that strangers' tokens do not take every connection
 RETRY_S, USES_S, REMEMBERED_S = 1.0, 30.0, 5.0
 LOCAL = Principal()
 REFUSED = "These credentials are not valid, or not any more."
@@ -48,6 +49,7 @@ class Identity:
     _heard_at: float = float("-inf")
     _changes: int = 0
     _uses: dict[str, datetime] = field(default_factory=dict)
+    _lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKUPS))
 
     @property
     def is_required(self) -> bool:
@@ -73,8 +75,13 @@ class Identity:
         found = self.known(pairs)
         if found is not None:
             return found
+        carried = tokens.read(pairs)
+        async with self._lookups:
+            return self.known(pairs) or await self._resolved(pairs, carried)
+
+    async def _resolved(self, pairs: Pairs, carried: Carried) -> Principal:
         changes = self._changes
-        principal, until = await self._found(tokens.read(pairs))
+        principal, until = await self._found(carried)
         if changes == self._changes:  # nobody's rights have changed meanwhile
             if len(self._known) >= KNOWN:
                 self._known.clear()
@@ -150,12 +157,16 @@ class Identity:
 
     async def renew(self) -> None:
         """Forget every verdict: somebody's rights may have changed."""
-        self._changes += 1
-        self._known.clear()
+        self._forget()
         required = self.mode == "required"
         if self.mode == "auto":
             required = await credentials.are_any(self.database)
         self._required = required
+        self._forget()  # what was found out meanwhile, when nobody had to say who he is
+
+    def _forget(self) -> None:
+        self._changes += 1
+        self._known.clear()
 
     async def _follow(self) -> None:
         while True:
@@ -186,7 +197,7 @@ class Identity:
 
 def principal_of(credential: Credential, project: str | None) -> Principal:
     """What a credential allows in one of its projects; Forbidden where it is none of them."""
-    chosen = _chosen(credential.projects, project)
+    chosen = _chosen(_allowed(credential), project)
     return Principal(
         project_id=chosen.project_id,
         name=credential.name,
@@ -207,11 +218,22 @@ def _checked(credential: Credential) -> Credential:
     return credential
 
 
+def _allowed(credential: Credential) -> tuple[Membership, ...]:
+    """The projects of a credential; those of a user's that the user is a member of still."""
+    if credential.owner is None or credential.owner.is_admin:
+        return credential.projects
+    return tuple(one for one in credential.projects if one.role is not None)
+
+
 def _chosen(projects: tuple[Membership, ...], wanted: str | None) -> Membership:
-    """The project that is asked for by name or id; else the default one, else the first."""
+    """The project that is asked for by id or name; else the default one, else the first.
+
+    A name that looks like the id of another project does not stand for it.
+    """
     open_ones = [one for one in projects if one.state == "active"]
     if wanted is not None:
-        open_ones = [one for one in open_ones if wanted in (one.name, str(one.project_id))]
+        by_id = [one for one in open_ones if wanted == str(one.project_id)]
+        open_ones = by_id or [one for one in open_ones if wanted == one.name]
     if not open_ones:
         raise Forbidden("These credentials are for no project that is open, or not for this one.")
     return next((one for one in open_ones if one.project_id == DEFAULT_PROJECT), open_ones[0])

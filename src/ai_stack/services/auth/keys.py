@@ -1,24 +1,19 @@
 """API keys: made, listed, rotated and revoked by those who manage a project."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from ai_stack.database import Database, Transaction, audit, credentials
-from ai_stack.errors import Forbidden, InvalidRequest, NotFound
+from ai_stack.errors import Forbidden, InvalidCursor, InvalidRequest, NotFound, Unauthenticated
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.trust import Key, Limits, NewKey
 from ai_stack.services.auth.credentials import hidden, new_key
 from ai_stack.services.auth.secrets import Secrets
+from ai_stack.services.limits.rules import MOST, NAMES, PLAIN
 
 LONGEST_NAME = 255
-# What can be limited, each a number that is spent up to.
-RULES = frozenset(
-    f"{what}_per_{period}"
-    for what in ("requests", "tokens", "documents", "bytes")
-    for period in ("minute", "hour", "day", "month")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +34,7 @@ class Keys:
     async def create(self, principal: Principal, new: NewKey) -> tuple[Key, str]:
         """A new key and its secret, which is told this once.
 
+        One that a key makes has no more than that: limits, toolsets, and when it expires.
         Raises InvalidRequest; Forbidden for more than the caller has; NotFound for a project.
         """
         principal.require(Scope.MANAGE)
@@ -47,7 +43,12 @@ class Keys:
         id, token = new_key()
         async with self.database.control() as tx:
             projects = await _projects(tx, principal, new.projects)
-            key = _key(id, principal, new, projects)
+            bounds = await _bounds(tx, principal)
+            key = replace(
+                _key(id, principal, new, projects),
+                toolsets=_toolsets(principal, new),
+                expires_at=min((m for m in (new.expires_at, bounds) if m), default=None),
+            )
             await credentials.insert_key(tx, key, hidden(token, self.secrets.pepper))
             made = await _found(tx, principal, id)
             await _record(tx, principal, "key.create", made)
@@ -55,6 +56,7 @@ class Keys:
 
     async def get(self, principal: Principal, id: str) -> Key:
         """One key; NotFound."""
+        principal.require(Scope.MANAGE)
         async with self.database.control() as tx:
             return await _found(tx, principal, id)
 
@@ -62,6 +64,9 @@ class Keys:
         self, principal: Principal, *, limit: int = 100, cursor: str | None = None
     ) -> KeyPage:
         """Keys in the order of their making, those that hold no more among them."""
+        principal.require(Scope.MANAGE)
+        if cursor is not None and not cursor.isalnum():
+            raise InvalidCursor
         async with self.database.control() as tx:
             found = await credentials.keys(tx, _seen(principal), after=cursor, limit=limit + 1)
         items = found[:limit]
@@ -72,9 +77,10 @@ class Keys:
 
         Raises NotFound; Forbidden for a key of another user, or with more rights than the caller.
         """
+        principal.require(Scope.MANAGE)
         new_id, token = new_key()
         async with self.database.control() as tx:
-            old = await _found(tx, principal, id)
+            old = await _locked(tx, principal, id)
             _check_rotation(principal, old)
             secret = hidden(token, self.secrets.pepper)
             await credentials.replace_secret(tx, id, new_id, secret)
@@ -84,8 +90,9 @@ class Keys:
 
     async def revoke(self, principal: Principal, id: str) -> Key:
         """Refuse a key from now on, everywhere; twice is harmless. Raises NotFound."""
+        principal.require(Scope.MANAGE)
         async with self.database.control() as tx:
-            old = await _found(tx, principal, id)
+            old = await _locked(tx, principal, id)
             await credentials.revoke(tx, id)
             if old.revoked_at is None:
                 await _record(tx, principal, "key.revoke", old)
@@ -93,10 +100,37 @@ class Keys:
 
 
 async def _found(tx: Transaction, principal: Principal, id: str) -> Key:
-    found = await credentials.key(tx, id, _seen(principal))
+    found = await credentials.key(tx, id, _seen(principal)) if id.isalnum() else None
     if found is None:
         raise NotFound("There is no key of this id here.")
     return found
+
+
+async def _locked(tx: Transaction, principal: Principal, id: str) -> Key:
+    """The key, while nobody else changes it: who rotates one that is just revoked gets nothing."""
+    await _found(tx, principal, id)
+    await credentials.lock(tx, id)
+    return await _found(tx, principal, id)
+
+
+async def _bounds(tx: Transaction, principal: Principal) -> datetime | None:
+    """When the key expires that makes another; Unauthenticated if it is revoked by now."""
+    if principal.key_id is None:
+        return None
+    await credentials.lock(tx, principal.key_id)
+    maker = await credentials.key(tx, principal.key_id, None)
+    if maker is None or maker.revoked_at is not None:
+        raise Unauthenticated
+    return maker.expires_at
+
+
+def _toolsets(principal: Principal, new: NewKey) -> tuple[str, ...] | None:
+    if principal.toolsets is None:
+        return None if new.toolsets is None else tuple(sorted(new.toolsets))
+    wanted = principal.toolsets if new.toolsets is None else new.toolsets
+    if more := sorted(wanted - principal.toolsets):
+        raise Forbidden(f"You cannot give toolsets that you do not have: {', '.join(more)[:200]}.")
+    return tuple(sorted(wanted))
 
 
 def _seen(principal: Principal) -> UUID | None:
@@ -116,11 +150,15 @@ def _check(new: NewKey) -> None:
 
 def check_limits(limits: Limits) -> None:
     """Return for limits that can be kept; InvalidRequest names the others."""
-    wrong = {name: "there is no such limit" for name in limits if name not in RULES}
-    wrong |= {name: "must be 0 or more" for name, most in limits.items() if most < 0}
+    wrong = {name: "there is no such limit" for name in limits if name not in NAMES}
+    wrong |= {n: f"must be 0 to {MOST}" for n, most in limits.items() if not 0 <= most <= MOST}
     if wrong:
-        known = ", ".join(sorted(RULES))
-        raise InvalidRequest(f"These limits cannot be kept; there are: {known}.", fields=wrong)
+        known = ", ".join(PLAIN)
+        raise InvalidRequest(
+            f"These limits cannot be kept; there are {known}, and chat.requests_per_minute and"
+            " the like for one group of paths.",
+            fields={name[:100]: reason for name, reason in wrong.items()},
+        )
 
 
 def _check_scopes(principal: Principal, scopes: frozenset[Scope]) -> None:
@@ -143,7 +181,7 @@ async def _projects(
     """The projects of a new key; who does not operate the stack gives only its own."""
     if not wanted:
         return (principal.project_id,)
-    known = await credentials.projects_named(tx, wanted)
+    known = await credentials.projects_named(tx, [one for one in wanted if one.isprintable()])
     if not principal.allows(Scope.OPERATE):
         known = {name: id for name, id in known.items() if id == principal.project_id}
     missing = [name for name in wanted if name not in known]
@@ -158,7 +196,7 @@ def _key(id: str, principal: Principal, new: NewKey, projects: tuple[UUID, ...])
         name=new.name,
         scopes=tuple(sorted(new.scopes)),
         projects=projects,
-        toolsets=None if new.toolsets is None else tuple(sorted(new.toolsets)),
+        toolsets=None,
         limits=_bounded(principal, new.limits),
         user_id=principal.user_id,
         created_at=datetime.now(UTC),
