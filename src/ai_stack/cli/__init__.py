@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "health": ("health", "Ask the gateway how each service is."),
     "mcp": ("mcp", "Speak MCP on standard input and output, for clients that start a program."),
     "connect": ("connect", "Point an editor or a chat client at the gateway."),
+    "tune": ("tuning", "Show how PostgreSQL and Redis are set for this machine's memory."),
     "doctor": ("doctor", "Find what is wrong, and say how to mend it."),
     "settings": ("settings", "Show each setting, its variable and where its value comes from."),
 }

@@ -50,8 +50,22 @@ class Storage(Part):
     redis_password: SecretStr | None = Field(
         None, validation_alias=named("REDIS_PASSWORD"), description="Its password."
     )
-    redis_maxmemory: str = Field(
-        "512mb", pattern=r"^\d+(kb|mb|gb)?$", description="Memory of the supervised Redis."
+    redis_maxmemory: str | None = Field(
+        None,
+        pattern=r"^\d+(kb|mb|gb)?$",
+        description="Memory of the supervised Redis; by default it follows from AI_STACK_MEMORY.",
+    )
+    memory: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d{0,8}(kb|mb|gb)$",
+        description="Memory that the supervised PostgreSQL and Redis are tuned for, such as 16gb; "
+        "by default a quarter of the machine's. `ai-stack tune` shows what follows from it.",
+    )
+
+    redis_kept_url: SecretStr | None = Field(
+        None,
+        description="URL of the Redis for what must not be evicted, limits and sessions; by "
+        "default a second supervised one, or the one that AI_STACK_REDIS_URL names.",
     )
 
     vectors_url: SecretStr = Field(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from ai_stack.settings import Settings
-from ai_stack.supervisor import Part, Tool, postgres, probes, redis
+from ai_stack.supervisor import Part, Tool, postgres, probes, redis, tuning
 from ai_stack.supervisor.account import Account
+from ai_stack.tls import of_nobody
 
 PYTHON = (sys.executable, "-m", "ai_stack")
 LLAMA_CPP, MODELS_SOCKET = "llama-cpp:", "models.sock"
@@ -42,6 +43,8 @@ def addresses(settings: Settings) -> dict[str, str]:
         found["AI_STACK_DATABASE_ADMIN_URL"] = f"postgresql://aidb_owner@/aidb?host={runtime}"
     if settings.redis is None:
         found["AI_STACK_REDIS_URL"] = f"unix://{runtime / 'redis.sock'}"
+    if settings.redis_kept is None:
+        found["AI_STACK_REDIS_KEPT_URL"] = f"unix://{runtime / 'redis-kept.sock'}"
     if settings.embedder_url.get_secret_value() == "onnx:":
         found["AI_STACK_EMBEDDER_URL"] = f"onnx://{runtime / 'embedder.sock'}"
     if settings.vectors == "qdrant-edge:":
@@ -56,13 +59,25 @@ def addresses(settings: Settings) -> dict[str, str]:
 def _postgres(settings: Settings, account: Account) -> Iterator[Part]:
     if settings.database is None:
         folder = settings.data_dir / "postgres"
-        yield from postgres.describe(folder, settings.runtime, account, settings.postgres_major)
+        memory = tuning.memory_bytes(settings.memory)
+        major = settings.postgres_major
+        yield from postgres.describe(folder, settings.runtime, account, major, memory)
 
 
 def _redis(settings: Settings, account: Account) -> Iterator[Part]:
     if settings.redis is None:
         socket = settings.runtime / "redis.sock"
-        yield redis.describe(settings.data_dir / "redis", socket, account, settings.redis_maxmemory)
+        memory = tuning.memory_bytes(settings.memory)
+        maxmemory = settings.redis_maxmemory or tuning.redis_maxmemory(memory)
+        yield redis.describe(settings.data_dir / "redis", socket, account, maxmemory)
+
+
+def _redis_kept(settings: Settings, account: Account) -> Iterator[Part]:
+    if settings.redis_kept is None:
+        socket = settings.runtime / "redis-kept.sock"
+        folder = settings.data_dir / "redis-kept"
+        kept = {"name": "redis-kept", "policy": "noeviction"}
+        yield redis.describe(folder, socket, account, redis.KEPT, **kept)
 
 
 def _embedder(settings: Settings, account: Account) -> Iterator[Part]:
@@ -127,7 +142,7 @@ def _worker(settings: Settings, account: Account) -> Iterator[Part]:
         name="worker",
         command=(*PYTHON, "worker"),
         needs=("migrate",),
-        uses=("postgres", "redis", "embedder", "vectors"),
+        uses=("postgres", "redis", "redis-kept", "embedder", "vectors"),
         ready=probes.touched(mark),
         prepare=prepare,
         grace_s=30.0,
@@ -136,12 +151,13 @@ def _worker(settings: Settings, account: Account) -> Iterator[Part]:
 
 def _gateway(settings: Settings, account: Account) -> Iterator[Part]:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    tls = None if settings.tls_certificate is None else of_nobody()
     yield Part(
         name="aidb-mcp",
         command=(*PYTHON, "serve"),
         needs=("migrate",),
-        uses=("postgres", "redis", "embedder", "vectors", "llama-cpp"),
-        ready=probes.http(host, settings.port, "/health/ready"),
+        uses=("postgres", "redis", "redis-kept", "embedder", "vectors", "llama-cpp"),
+        ready=probes.http(host, settings.port, "/health/ready", tls),
         grace_s=settings.shutdown_grace_s + 5.0,
         log="aidb.log",
         aliases=("gateway",),
@@ -151,6 +167,7 @@ def _gateway(settings: Settings, account: Account) -> Iterator[Part]:
 DESCRIPTIONS: tuple[Description, ...] = (
     _postgres,
     _redis,
+    _redis_kept,
     _embedder,
     _vectors,
     _llama_cpp,

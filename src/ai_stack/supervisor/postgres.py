@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ai_stack.errors import StackError
-from ai_stack.supervisor import Check, Part, Tool, probes
+from ai_stack.supervisor import Check, Part, Tool, probes, tuning
 from ai_stack.supervisor.account import Account
 
 FOLDERS = {16: "pginstall", 18: "pginstall18"}
@@ -27,28 +27,20 @@ unix_socket_permissions = 0700
 hba_file = '{data}/ai-stack.hba.conf'
 ident_file = '{data}/ai-stack.ident.conf'
 max_connections = 100
-shared_buffers = 128MB
-effective_cache_size = 1GB
-maintenance_work_mem = 128MB
-work_mem = 8MB
 huge_pages = off
 jit = off
 fsync = on
 full_page_writes = on
 synchronous_commit = on
 wal_compression = on
-max_wal_size = 2GB
-min_wal_size = 80MB
 checkpoint_timeout = 15min
-checkpoint_completion_target = 0.9
-random_page_cost = 1.1
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_destination = 'stderr'
 logging_collector = off
 log_line_prefix = '%m [%p] %q%u@%d '
 log_checkpoints = off
-"""
+{tuned}"""
 ACCESS = """\
 # Written by AI Stack at every start: users of this machine by their own name, nobody else.
 local all all peer map=stack
@@ -85,7 +77,9 @@ def major_of(data: Path, wanted: int) -> int:
     return int(text)
 
 
-def describe(folder: Path, sockets: Path, account: Account, wanted: int) -> tuple[Part, Part]:
+def describe(
+    folder: Path, sockets: Path, account: Account, wanted: int, memory_bytes: int
+) -> tuple[Part, Part]:
     """The server, and the one-shot part that creates roles and database in it."""
     data = folder / "data"
     programs = binaries(major_of(data, wanted))
@@ -94,7 +88,7 @@ def describe(folder: Path, sockets: Path, account: Account, wanted: int) -> tupl
         await _clear_stale(data)
         if not (data / "PG_VERSION").exists():
             await _create(folder, programs, tool)
-        _configure(data, sockets, account)
+        _configure(data, sockets, account, tuning.configuration(memory_bytes))
 
     server = Part(
         name="postgres",
@@ -162,11 +156,12 @@ def _locale(programs: Path) -> tuple[str, ...]:
     return ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
-def _configure(data: Path, sockets: Path, account: Account) -> None:
+def _configure(data: Path, sockets: Path, account: Account, tuned: str) -> None:
     users = dict.fromkeys((account.name, account.own_name))
     mapping = "".join(f'stack "{user}" {role}\n' for user in users for role in ROLES)
+    places = {"sockets": _quoted(sockets), "data": _quoted(data)}
     files = {
-        "ai-stack.conf": CONFIGURATION.format(sockets=_quoted(sockets), data=_quoted(data)),
+        "ai-stack.conf": CONFIGURATION.format(**places, tuned=tuned),
         "ai-stack.hba.conf": ACCESS,
         "ai-stack.ident.conf": mapping,
     }
