@@ -16,6 +16,7 @@ from ai_stack.database.runs import CHANNEL
 from ai_stack.embedders import open_embedder
 from ai_stack.engines import Engine, open_engine
 from ai_stack.errors import SettingsError
+from ai_stack.models.principals import Scope
 from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
 from ai_stack.sandbox import Sandbox, find_sandbox
@@ -71,6 +72,13 @@ from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
 from ai_stack.vectors import Vectors, open_vectors
 
+# What a principal needs to have a run of each kind done; those that run alone are the operator's.
+SCOPES = {
+    "import": Scope.WRITE,
+    "watch": Scope.WRITE,
+    SKILL: Scope.SKILLS,
+    AGENT: Scope.AGENT,
+}
 SUPERVISED = "llama-cpp:"  # the supervisor's own, where there is none
 
 
@@ -311,7 +319,8 @@ def _runs(
 ) -> Runs:
     queues = {SKILL: SKILLS, AGENT: AGENTS}
     alone = frozenset(alone)
-    return Runs(doors.database, doors.notices, handlers, alone, queues, identity.renewed)
+    scopes = {**SCOPES, **dict.fromkeys(alone, Scope.OPERATE)}
+    return Runs(doors.database, doors.notices, handlers, alone, queues, identity.renewed, scopes)
 
 
 def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execution:

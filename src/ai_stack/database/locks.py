@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -51,7 +52,7 @@ async def _try(connection: psycopg.AsyncConnection[TupleRow], name: str) -> bool
         return row is not None and bool(row[0])
 
 
-async def connect(database: Database, **more: int) -> psycopg.AsyncConnection[TupleRow]:
+async def connect(database: Database, **more: Any) -> psycopg.AsyncConnection[TupleRow]:
     """A connection beside the pools, for what outlives a unit of work; `more` are libpq's."""
     url = str(database.pool.conninfo)
     return await psycopg.AsyncConnection.connect(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import UUID
 
 from ai_stack.database import Database, Transaction, jobs, run_files
@@ -24,7 +25,7 @@ from ai_stack.errors import (
     Unavailable,
 )
 from ai_stack.models.documents import JSON
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.runs import (
     ENDED,
     Event,
@@ -36,6 +37,7 @@ from ai_stack.models.runs import (
     RunStatus,
 )
 from ai_stack.services.cursors import cursor_of, position_of
+from ai_stack.services.withdrawal import while_allowed
 
 CONCURRENCY = 4
 MAX_TRIES = 20
@@ -118,9 +120,11 @@ class Runs:
     alone: Collection[str] = ()
     queues: Mapping[str, str] = field(default_factory=dict)
     rights: Callable[[Principal], Awaitable[Principal]] = unchanged
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
 
     async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
-        """Queue a run for the worker."""
+        """Queue a run for the worker; Forbidden without the scope that its kind needs."""
+        self._require(principal, kind)
         async with self.database.transaction(principal.project_id) as tx:
             id = await rows.insert(tx, principal, kind, input)
             await self._defer(tx, id, kind)
@@ -183,7 +187,7 @@ class Runs:
     async def retry(self, principal: Principal, id: UUID) -> Run:
         """Queue a run again that failed or was cancelled, with the rights of who retries it.
 
-        Conflict for any other.
+        Conflict for any other; Forbidden for one of a kind that needs more.
         """
         async with self.database.transaction(principal.project_id) as tx:
             status, _ = await _locked(tx, id)
@@ -194,6 +198,7 @@ class Runs:
             await rows.set_status(tx, id, "queued")
             await rows.hand_over(tx, id, principal)
             run = await _found(tx, id)
+            self._require(principal, run.kind)
             await self._defer(tx, id, run.kind)
             return run
 
@@ -208,6 +213,10 @@ class Runs:
             run = await _found(tx, id)
             await self._defer(tx, id, run.kind)
             return run
+
+    def _require(self, principal: Principal, kind: str) -> None:
+        if kind in self.scopes:
+            principal.require(self.scopes[kind])
 
     async def _defer(self, tx: Transaction, id: UUID, kind: str) -> None:
         lock = kind if kind in self.alone else None
@@ -248,12 +257,18 @@ class Runs:
         if begun is None:
             return
         context = RunContext(*begun, self.database, tries)
+        allow = partial(self._allow, context)
         try:
-            context.principal = await self.rights(context.principal)
+            await allow()
+            async with while_allowed(allow):
+                await self._do(context, tries)
         except (Unauthenticated, Forbidden):
             await self._close(context, "failed", "failed", {"error": WITHDRAWN})
-            return
-        await self._do(context, tries)
+
+    async def _allow(self, context: RunContext) -> None:
+        """Leave the run what rights its principal has now; raises where they do not suffice."""
+        context.principal = await self.rights(context.principal)
+        self._require(context.principal, context.run.kind)
 
     async def perform(
         self,
