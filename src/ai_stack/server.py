@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -32,17 +33,22 @@ from ai_stack import __version__
 from ai_stack.mcp import Mcp, Mount
 from ai_stack.models.departure import Departure
 from ai_stack.rest import create_router, problems, search
+from ai_stack.rest.forwarded import Forwarded
 from ai_stack.rest.front import Front
 from ai_stack.rest.gate import Gate, Identified
 from ai_stack.rest.openai.routes import HOT
 from ai_stack.rest.requests import caller_of
 from ai_stack.rest.standing import Standing
 from ai_stack.rest.weight import check_weight
+from ai_stack.services.health import HealthChecks
 from ai_stack.settings import Settings
+from ai_stack.settings.exposure import check_exposure, is_wide
 from ai_stack.stack import Stack, open_stack
+from ai_stack.tls import Certificate, open_certificate
 
 HEAD_BYTES = 64 << 10
 ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
+HSTS = ("Strict-Transport-Security", "max-age=31536000")
 HEEDED = (b"content-length: ", b"transfer-encoding: ", b"connection: ")
 
 
@@ -341,7 +347,10 @@ def create_app(settings: Settings, stack: Stack | None = None, face: Mcp | None 
     face = face or Mcp(caller_of, check_weight)
     api = Front(Identified(create_api(stack or settings, face)), HOT)
     app = Mount(api, Identified(face))
-    return Gate(app, hosts=[settings.host], max_bytes=settings.request_max_bytes)
+    gate = Gate(app, hosts=settings.hosts_known, max_bytes=settings.request_max_bytes)
+    if not settings.trusted_proxies:
+        return gate
+    return Forwarded(gate, settings.proxies, settings.forwarded_header)
 
 
 def create_api(source: Stack | Settings, face: Mcp | None = None) -> FastAPI:
@@ -371,20 +380,37 @@ def create_api(source: Stack | Settings, face: Mcp | None = None) -> FastAPI:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished within `shutdown_grace_s`.
 
-    Raises SettingsError for a URL that is missing, StackError for a database that is unfit.
+    Raises SettingsError for a URL that is missing, and for an address that is reached by others
+    without authentication or TLS; StackError for a database that is unfit.
     """
+    check_exposure(settings, has_credentials=None)  # which the database knows
     uvloop.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
-    async with open_stack(settings) as stack:
+    async with AsyncExitStack() as exits:
+        certificate = open_certificate(settings)
+        stack = await exits.enter_async_context(open_stack(settings))
+        if is_wide(settings):
+            await _insist(settings, stack)
+        if certificate is not None:
+            await exits.enter_async_context(certificate.followed())
+            probes = {**stack.health.probes, "tls": certificate.probe}
+            stack = replace(stack, health=HealthChecks(probes))
         app = create_app(settings, stack)
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
-        await uvicorn.Server(_config(settings, app)).serve()
+        await uvicorn.Server(_config(settings, app, certificate)).serve()
 
 
-def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+async def _insist(settings: Settings, stack: Stack) -> None:
+    """Have every request say who it is from now on, though the last key be taken away."""
+    await stack.identity.renew()
+    check_exposure(settings, has_credentials=stack.identity.is_required)
+    stack.identity.mode = "required"
+
+
+def _config(settings: Settings, app: ASGIApp, certificate: Certificate | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -396,4 +422,6 @@ def _config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=settings.shutdown_grace_s,
         server_header=False,
         proxy_headers=False,
+        headers=[] if certificate is None else [HSTS],
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from ssl import SSLContext
 from typing import Any, Self, TypeAlias
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +13,7 @@ import httpx
 from ai_stack.cli.credentials import Credentials
 from ai_stack.errors import AIStackError
 from ai_stack.settings import load_settings
+from ai_stack.tls import trust
 
 TIMEOUT = httpx.Timeout(180.0, connect=5.0)
 PAGE = 500
@@ -19,6 +21,11 @@ TRIES = 5
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BUSY = (429, 503)
 ENDS = ("done", "failed", "cancelled")
+
+UNTRUSTED = (
+    "The certificate of {} is not one that is trusted here: AI_STACK_CA_FILE names the authorities "
+    "to trust."
+)
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -43,11 +50,17 @@ class Gateway:
         url: str,
         transport: httpx.BaseTransport | None = None,
         auth: httpx.Auth | None = None,
+        trust: SSLContext | bool = True,
     ) -> None:
         self.url = url.rstrip("/")
         near = urlsplit(url).hostname in LOOPBACK  # no proxy stands before this machine itself
         self._http = httpx.Client(
-            base_url=self.url, timeout=TIMEOUT, trust_env=not near, transport=transport, auth=auth
+            base_url=self.url,
+            timeout=TIMEOUT,
+            trust_env=not near,
+            transport=transport,
+            auth=auth,
+            verify=trust,
         )
 
     def __enter__(self) -> Self:
@@ -148,6 +161,8 @@ class Gateway:
         try:
             yield
         except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Unreachable(UNTRUSTED.format(self.url)) from error
             raise Unreachable(
                 f"The gateway at {self.url} does not answer: start it with `ai-stack up`."
             ) from error
@@ -190,7 +205,7 @@ class Gateway:
 def connect() -> Gateway:
     """The gateway that the settings name, with the credentials that are for it."""
     settings = load_settings()
-    return Gateway(settings.gateway_url, auth=Credentials.of(settings))
+    return Gateway(settings.gateway_url, auth=Credentials.of(settings), trust=trust(settings))
 
 
 def quoted(id: str) -> str:

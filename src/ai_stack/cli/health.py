@@ -2,6 +2,7 @@
 
 import json
 from http.client import HTTPException
+from ssl import SSLContext
 from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -10,6 +11,7 @@ import typer
 
 from ai_stack.errors import StackError
 from ai_stack.settings import load_settings
+from ai_stack.tls import trust
 
 TIMEOUT_S = 10.0
 GOOD = ("healthy", "degraded")
@@ -22,15 +24,17 @@ def health(
     as_json: Annotated[bool, typer.Option("--json", help="Print the gateway's answer.")] = False,
 ) -> None:
     """Show each service's health and latency; exits 1 unless healthy or degraded."""
-    found = _ask(load_settings().gateway_url)
+    settings = load_settings()
+    verified = trust(settings)
+    found = _ask(settings.gateway_url, verified if isinstance(verified, SSLContext) else None)
     print(json.dumps(found, indent=2) if as_json else _table(found))
     raise typer.Exit(0 if found.get("status") in GOOD else 1)
 
 
-def _ask(url: str) -> dict[str, Any]:
+def _ask(url: str, tls: SSLContext | None) -> dict[str, Any]:
     request = Request(f"{url}/health", headers={"Accept": "application/json"})  # noqa: S310
     try:
-        with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 (the user's own setting)
+        with urlopen(request, timeout=TIMEOUT_S, context=tls) as answer:  # noqa: S310 (one's own)
             body = answer.read()
     except HTTPError as error:
         body = error.read()

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
+from ssl import SSLContext
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from ai_stack.cli.client import LOOPBACK
 from ai_stack.cli.credentials import Credentials
 from ai_stack.errors import AIStackError
 from ai_stack.settings import load_settings
+from ai_stack.tls import trust
 
 Message: TypeAlias = dict[str, Any]
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
@@ -42,12 +44,14 @@ def mcp(
     """Serve MCP on standard input and output, by the gateway at AI_STACK_URL."""
     settings = load_settings()
     url = f"{settings.gateway_url.rstrip('/')}/mcp/{toolset}".rstrip("/")
-    asyncio.run(_serve(url, Credentials.of(settings)))
+    asyncio.run(_serve(url, Credentials.of(settings), trust(settings)))
 
 
-async def _serve(url: str, auth: httpx.Auth) -> None:
+async def _serve(url: str, auth: httpx.Auth, verify: SSLContext | bool) -> None:
     near = urlsplit(url).hostname in LOOPBACK
-    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=not near, auth=auth) as http:
+    async with httpx.AsyncClient(
+        timeout=TIMEOUT, trust_env=not near, auth=auth, verify=verify
+    ) as http:
         await Bridge(url, http, _write).serve(_lines())
 
 

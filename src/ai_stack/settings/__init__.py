@@ -24,7 +24,7 @@ from ai_stack.settings.retrieval import Retrieval
 from ai_stack.settings.storage import Storage
 from ai_stack.settings.telemetry import Telemetry
 from ai_stack.settings.trust import Trust
-from ai_stack.settings.wire import Wire
+from ai_stack.settings.wire import Wire, written
 from ai_stack.settings.work import Work
 
 APP = "nixos-ai-stack"
@@ -67,7 +67,14 @@ class Settings(Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gate
 
     @property
     def gateway_url(self) -> str:
-        return self.url or f"http://{self.host}:{self.port}"
+        """Where the data verbs ask: by default the gateway of this machine itself."""
+        scheme = "http" if self.tls_certificate is None else "https"
+        return self.url or f"{scheme}://{written(self.host)}:{self.port}"
+
+    @property
+    def hosts_known(self) -> frozenset[str]:
+        """The names that the gateway answers to beside those of loopback."""
+        return self.names | {written(self.host).lower()}
 
     @property
     def database(self) -> str | None:

@@ -1,6 +1,7 @@
 """How one sees that a part is ready; each probe asks once and raises NotReady."""
 
 import asyncio
+import ssl
 import struct
 from pathlib import Path
 
@@ -50,22 +51,24 @@ def channel(socket: Path) -> Probe:
     return ask
 
 
-def http(host: str, port: int, path: str) -> Probe:
+def http(host: str, port: int, path: str, tls: ssl.SSLContext | None = None) -> Probe:
     request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
 
     async def ask() -> None:
-        status, body = await fetch(host, port, request)
+        status, body = await fetch(host, port, request, tls)
         if status != 200:
             raise NotReady(f"{path} answers {status}: {body[:200].decode(errors='replace')}")
 
     return ask
 
 
-async def fetch(host: str, port: int, request: bytes) -> tuple[int, bytes]:
+async def fetch(
+    host: str, port: int, request: bytes, tls: ssl.SSLContext | None = None
+) -> tuple[int, bytes]:
     """Status and body of one request whose connection the server closes."""
     try:
         async with asyncio.timeout(PROBE_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls)
             try:
                 writer.write(request)
                 head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")

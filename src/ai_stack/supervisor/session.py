@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ai_stack.settings import SUPERVISED, Settings, environment_of, plain_environment
+from ai_stack.settings.exposure import check_exposure
 from ai_stack.supervisor import Line, Part, folder, parts
 from ai_stack.supervisor.account import Account, find_account, needed_paths
 from ai_stack.supervisor.child import Launcher
 from ai_stack.supervisor.supervisor import Supervisor
+from ai_stack.tls import open_certificate
 
 Describe = Callable[[Settings, Account, Mapping[str, str]], list[Part]]
 
@@ -23,6 +25,8 @@ async def run(
     `attend` receives the supervisor before it starts. Raises AlreadyRunning, StackError with
     what is wrong and what to do, and StartFailed with the parts that did not start.
     """
+    check_exposure(settings, has_credentials=False)  # nothing runs yet that could tell of any
+    open_certificate(settings)
     data = settings.data_dir.absolute()
     settings = settings.model_copy(update={"data_dir": data})
     folder.make(data)

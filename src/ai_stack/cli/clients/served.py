@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from ai_stack.errors import StackError
+from ai_stack.errors import SettingsError, StackError
+from ai_stack.settings import load_settings
+from ai_stack.tls import trust
 
 TIMEOUT_S = 15.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -34,8 +37,16 @@ class Served:
 
 def direct(url: str, timeout_s: float = TIMEOUT_S) -> httpx.Client:
     """A client of one gateway; no proxy stands before this machine itself."""
-    near = urlsplit(url).hostname in LOOPBACK
-    return httpx.Client(timeout=httpx.Timeout(timeout_s, connect=5.0), trust_env=not near)
+    near, timeout = urlsplit(url).hostname in LOOPBACK, httpx.Timeout(timeout_s, connect=5.0)
+    return httpx.Client(timeout=timeout, trust_env=not near, verify=_trusted(url))
+
+
+def _trusted(url: str) -> SSLContext | bool:
+    """Settings that cannot be read are for others to tell of."""
+    try:
+        return trust(load_settings()) if url.startswith("https:") else True
+    except SettingsError:
+        return True
 
 
 def ask(url: str) -> Served:
