@@ -19,6 +19,7 @@ AIStackError                    500 internal_error
 ├── TooLarge                    413 too_large
 ├── Unsupported                 415 unsupported_media_type
 ├── TooBusy                     429 too_busy
+├── LimitExceeded               429 rate_limit_exceeded
 ├── Unavailable                 503 unavailable
 │   ├── DatabaseUnavailable     503 database_unavailable
 │   ├── VectorsUnavailable      503 vectors_unavailable
@@ -162,6 +163,18 @@ class TooBusy(AIStackError):
     """Too much work is waiting already; try again shortly."""
 
     status, code = 429, "too_busy"
+
+
+class LimitExceeded(AIStackError):
+    """A limit of this key or project is reached; Retry-After says when it opens again."""
+
+    status, code = 429, "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str = "", *, fields: Mapping[str, str] | None = None, opens_in_s: int = 1
+    ) -> None:
+        super().__init__(message, fields=fields)
+        self.opens_in_s = opens_in_s
 
 
 class Unavailable(AIStackError):

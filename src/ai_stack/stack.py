@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ai_stack.caches import Cache, open_cache
 from ai_stack.caches.conversations import Conversations, open_conversations
+from ai_stack.caches.counters import Counters, open_counters
 from ai_stack.database import Database, changes, inferences, open_database
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
@@ -53,6 +54,8 @@ from ai_stack.services.inference.sessions import Sessions
 from ai_stack.services.inference.similar import SimilarAnswers
 from ai_stack.services.inference.stored import StoredResponses
 from ai_stack.services.inference.usage import Usage
+from ai_stack.services.limits import Limits
+from ai_stack.services.limits.budgets import Budgets
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.renewals import Renewals
@@ -113,6 +116,7 @@ class Stack:
     issuers: tuple[Issuer, ...]
     logins: Logins
     audit: Audit
+    limits: Limits
     health: HealthChecks
 
 
@@ -128,6 +132,7 @@ async def open_stack(settings: Settings, *, watched: bool = True) -> AsyncIterat
     """
     async with AsyncExitStack() as exits:
         stack = _assembled(settings, await _open_doors(settings, exits, watched))
+        await exits.enter_async_context(stack.limits.running())
         await exits.enter_async_context(stack.inference.running())
         yield stack
 
@@ -139,6 +144,7 @@ class _Doors:
     database: Database
     cache: Cache
     conversations: Conversations
+    counters: Counters
     vectors: Vectors
     models: Models
     reranker: Reranker | None
@@ -157,6 +163,7 @@ class _Answering:
     search: Search
     inference: Inference
     generation: Generation
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +190,10 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) 
     exits.push_async_callback(database.aclose)
     cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
     exits.push_async_callback(cache.aclose)
-    conversations = open_conversations(settings.redis or "")
+    conversations = open_conversations(settings.redis_kept or "")
     exits.push_async_callback(conversations.aclose)
+    counters = open_counters(settings.redis_kept or "")
+    exits.push_async_callback(counters.aclose)
     vectors = await exits.enter_async_context(_vectors(settings, database))
     models = Models(database, lambda name: open_embedder(settings, name))
     exits.push_async_callback(models.aclose)
@@ -202,6 +211,7 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) 
         database,
         cache,
         conversations,
+        counters,
         vectors,
         models,
         reranker,
@@ -264,22 +274,25 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         issuers=issuers,
         logins=logins,
         audit=Audit(database),
+        limits=answering.limits,
         health=HealthChecks(_probes(doors, inference)),
     )
 
 
 def _answering(settings: Settings, doors: _Doors) -> _Answering:
     indexing = Indexing(doors.database, doors.models, doors.vectors, Renewals(doors.cache))
-    inference, search = _inference(settings, doors), _search(settings, doors)
-    documents, generation = Documents(doors.database, indexing), Generation(inference, search)
-    return _Answering(indexing, documents, search, inference, generation)
+    limits = Limits(doors.counters, Budgets(doors.database), settings.limits_without_redis)
+    inference, search = _inference(settings, doors, limits), _search(settings, doors)
+    documents = Documents(doors.database, indexing, limits)
+    generation = Generation(inference, search)
+    return _Answering(indexing, documents, search, inference, generation, limits)
 
 
 def _working(
     settings: Settings, doors: _Doors, answering: _Answering, identity: Identity
 ) -> _Working:
     documents, search, inference = answering.documents, answering.search, answering.inference
-    imports = _imports(settings, doors)
+    imports = _imports(settings, doors, answering.limits)
     maintenance, embeddings = _maintenance(doors, answering.indexing)
     abilities = Abilities(search, documents, answering.generation)
     execution = _execution(settings, doors, abilities)
@@ -297,12 +310,13 @@ def _working(
     return _Working(runs, imports, maintenance, embeddings, skills, Agent(runs, toolbox))
 
 
-def _imports(settings: Settings, doors: _Doors) -> Imports:
+def _imports(settings: Settings, doors: _Doors, limits: Limits) -> Imports:
     return Imports(
         doors.database,
         doors.parsers,
         settings.import_max_file_bytes,
         settings.import_allow_private_urls,
+        limits,
     )
 
 
@@ -343,7 +357,7 @@ def _search(settings: Settings, doors: _Doors) -> Search:
     )
 
 
-def _inference(settings: Settings, doors: _Doors) -> Inference:
+def _inference(settings: Settings, doors: _Doors, limits: Limits) -> Inference:
     return Inference(
         Fleet(doors.engines, settings.default_model),
         Router(settings.inference_queue),
@@ -351,6 +365,7 @@ def _inference(settings: Settings, doors: _Doors) -> Inference:
         Journal(partial(inferences.write, doors.database), read_prices(settings.inference_prices)),
         settings.inference_timeout_s,
         _similar(settings, doors),
+        limits=limits,
     )
 
 

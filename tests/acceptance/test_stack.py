@@ -13,7 +13,8 @@ import pytest
 from shells import Shell
 from stacks import alive
 
-PARTS = {"postgres", "redis", "embedder", "vectors", "llama-cpp", "worker", "aidb-mcp"}
+CACHES = {"redis", "redis-kept"}
+PARTS = {"postgres", *CACHES, "embedder", "vectors", "llama-cpp", "worker", "aidb-mcp"}
 
 
 @pytest.fixture(scope="module")

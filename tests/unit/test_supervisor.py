@@ -149,7 +149,7 @@ def test_parts_start_by_need_and_in_the_order_of_the_specification(tmp_path: Pat
     found = parts.describe(settings_with(tmp_path), ME, {})
     names = [part.name for part in found]
     assert names == [
-        *("postgres", "roles", "redis", "embedder", "vectors", "llama-cpp"),
+        *("postgres", "roles", "redis", "redis-kept", "embedder", "vectors", "llama-cpp"),
         *("migrate", "worker", "aidb-mcp"),
     ]
     by_name = {part.name: part for part in found}

@@ -8,9 +8,9 @@ cache costs one short wait now and then, not one for each request.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
@@ -71,6 +71,17 @@ class Pipeline:
             raise Down(str(answer))
         return cast(Answer, answer)
 
+    async def together(self, commands: Sequence[tuple[Part, ...]]) -> list[Answer]:
+        """The answers to several commands that go out as one; Down when any of them fails."""
+        link = self._link
+        if link is None or link.ended:
+            link = await self._connected()
+        answers = await link.send_all(commands)
+        for answer in answers:
+            if isinstance(answer, hiredis.HiredisError):
+                raise Down(str(answer))
+        return cast(list[Answer], answers)
+
     async def post(self, *command: Part) -> None:
         """Send a command whose answer nobody waits for; it keeps its place in the order."""
         link = self._link
@@ -124,6 +135,34 @@ class Pipeline:
             self._link.end()
 
 
+class _Waiter(Protocol):
+    """What takes one answer, as a future does."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: object, /) -> None: ...
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Takes the answers to several commands, and gives them as one."""
+
+    whole: "asyncio.Future[list[object]]"
+    expected: int
+    answers: list[object] = field(default_factory=list)
+
+    def done(self) -> bool:
+        return self.whole.done()
+
+    def set_result(self, result: object, /) -> None:
+        self.answers.append(result)
+        if len(self.answers) == self.expected:
+            self.whole.set_result(self.answers)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        self.whole.set_exception(exception)
+
+
 class _Link(asyncio.Protocol):
     """One connection's life; `late` is called when it ends because the server was too slow."""
 
@@ -132,7 +171,7 @@ class _Link(asyncio.Protocol):
         self._late = late
         self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader()
-        self._waiting = deque[tuple[asyncio.Future[object] | None, float]]()
+        self._waiting = deque[tuple[_Waiter | None, float]]()
         self._unsent: list[bytes] = []
         self._is_due = self._lingers = False
         self._transport: asyncio.Transport | None = None
@@ -148,10 +187,25 @@ class _Link(asyncio.Protocol):
         except Down as error:
             answer.set_exception(error)
             return answer
+        self._hurry()
+        return answer
+
+    def send_all(self, commands: Sequence[tuple[Part, ...]]) -> "asyncio.Future[list[object]]":
+        whole: asyncio.Future[list[object]] = self._loop.create_future()
+        batch = _Batch(whole, len(commands))
+        try:
+            for command in commands:
+                self._put(command, batch)
+        except Down as error:
+            whole.set_exception(error)
+            return whole
+        self._hurry()
+        return whole
+
+    def _hurry(self) -> None:
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._flush)
-        return answer
 
     def post(self, command: tuple[Part, ...]) -> None:
         self._put(command, None)
@@ -163,7 +217,7 @@ class _Link(asyncio.Protocol):
         self._lingers = False
         self._flush()
 
-    def _put(self, command: tuple[Part, ...], answer: "asyncio.Future[object] | None") -> None:
+    def _put(self, command: tuple[Part, ...], answer: _Waiter | None) -> None:
         if self.ended or self._transport is None or len(self._waiting) >= MAX_WAITING:
             raise Down
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]

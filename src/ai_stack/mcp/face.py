@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ai_stack.errors import (
     AIStackError,
     Forbidden,
+    LimitExceeded,
     MethodNotAllowed,
     NotFound,
     Unauthenticated,
@@ -134,7 +135,7 @@ def refusal(error: AIStackError) -> Response:
     headers = {"Allow": "POST"} if isinstance(error, MethodNotAllowed) else {}
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="AI Stack"'
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = "1"
+    if isinstance(error, Unavailable | LimitExceeded):
+        headers["Retry-After"] = str(getattr(error, "opens_in_s", 1))
     body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})
     return Response(body, error.status, headers, "application/json")

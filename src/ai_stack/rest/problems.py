@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from ai_stack.errors import (
     AIStackError,
     InvalidRequest,
+    LimitExceeded,
     MethodNotAllowed,
     NotFound,
     TooBusy,
@@ -75,7 +76,10 @@ async def _known(request: Request, error: Exception) -> Response:
     openai.tell(error, _id(request))
     if _is_openai(request):
         return _as_openai(request, error)
-    return problem(_id(request), error.status, error.code, error.message, error.fields)
+    answer = problem(_id(request), error.status, error.code, error.message, error.fields)
+    if isinstance(error, LimitExceeded):
+        answer.headers["Retry-After"] = str(error.opens_in_s)
+    return answer
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

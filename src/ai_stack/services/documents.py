@@ -29,6 +29,7 @@ from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.arrivals import Arrivals, Arrived
 from ai_stack.services.cursors import cursor_of, position_of
 from ai_stack.services.indexing import LEASE_S, Indexing
+from ai_stack.services.limits import Limits, spending
 from ai_stack.services.storable import check, check_nesting, require_storable
 
 WAIT_S = 30.0
@@ -55,6 +56,7 @@ class Documents:
 
     database: Database
     indexing: Indexing
+    limits: Limits | None = None
 
     async def add(
         self,
@@ -67,8 +69,8 @@ class Documents:
         """Store all of these or none.
 
         Repeated under the same `idempotency_key` it answers with the documents of the first
-        time. Raises AlreadyExists for a taken key, InvalidRequest, TooLarge, StorageFull, and
-        IdempotencyMismatch when the key came with other documents before.
+        time. Raises AlreadyExists for a taken key, InvalidRequest, TooLarge, StorageFull,
+        LimitExceeded, and IdempotencyMismatch when the key came with other documents before.
         """
         principal.require(Scope.WRITE)
         check(new)
@@ -76,7 +78,10 @@ class Documents:
         model = await arrivals.model(new) if wait else None
         arrived: Arrived | None = None
         leases: Sequence[Lease] = ()
-        async with self.database.transaction(principal.project_id) as tx:
+        async with (
+            spending(self.limits, principal, "documents", len(new)) as held,
+            self.database.transaction(principal.project_id) as tx,
+        ):
             kept = await _claim(tx, idempotency_key, new)
             if kept is not None:
                 ids = kept
@@ -87,6 +92,8 @@ class Documents:
                 ids, leases = await _insert(tx, new, wait=wait)
             if kept is None:
                 await _keep(tx, idempotency_key, ids)
+        if kept is not None and self.limits is not None:
+            self.limits.settle(held, 0)
         if arrived is not None and await _published(arrivals, arrived):
             return Written(arrived.documents, True)
         return await self._written(principal, ids, leases, wait=wait)
@@ -192,7 +199,10 @@ class Documents:
         wait: bool,
     ) -> Written:
         principal.require(Scope.WRITE)
-        async with self.database.transaction(principal.project_id) as tx:
+        async with (
+            spending(self.limits, principal, "documents", 1),
+            self.database.transaction(principal.project_id) as tx,
+        ):
             document = await rows.find(tx, _key(id), lock=True)
             _match(document, if_match)
             new = make(document)

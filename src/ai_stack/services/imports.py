@@ -13,6 +13,7 @@ from ai_stack.errors import InvalidRequest
 from ai_stack.models.documents import JSON
 from ai_stack.services.downloads import Download, download
 from ai_stack.services.intake import Intake, Parser, Tally
+from ai_stack.services.limits import Limits
 from ai_stack.services.runs import RunContext
 from ai_stack.services.sources import FileSource, UploadedFiles
 from ai_stack.services.uploads import PART_BYTES
@@ -29,6 +30,7 @@ class Imports:
     parser: Parser
     max_file_bytes: int
     allow_private_urls: bool = False
+    limits: Limits | None = None
 
     async def __call__(self, context: RunContext) -> Mapping[str, JSON]:
         """Import what was uploaded, or what the run's URL answers."""
@@ -51,7 +53,7 @@ class Imports:
             documents = await run_files.count_documents(tx, context.run.id)
         total = sum(counts.values())
         tally = Tally(total, total - counts.get("waiting", 0), documents)
-        intake = Intake(self.database, self.parser, context, source, tally)
+        intake = Intake(self.database, self.parser, context, source, tally, self.limits)
         await intake.read_all()
         behind = await self._follow_index(context, tally) if follow else {}
         return await self._output(context, tally, behind)

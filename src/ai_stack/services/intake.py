@@ -8,7 +8,7 @@ import asyncio
 import mimetypes
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,10 +18,11 @@ from ai_stack.database import Database, Transaction, run_files
 from ai_stack.database import imports as rows
 from ai_stack.database.imports import Stored
 from ai_stack.database.run_files import Result, WaitingFile
-from ai_stack.errors import AIStackError, AlreadyExists, StorageFull, Unavailable
+from ai_stack.errors import AIStackError, AlreadyExists, LimitExceeded, StorageFull, Unavailable
 from ai_stack.models.documents import JSON, Metadata, NewDocument
 from ai_stack.parsers import Parsed
 from ai_stack.services.exports import is_line
+from ai_stack.services.limits import Held, Limits
 from ai_stack.services.restoring import Restoration
 from ai_stack.services.runs import RunContext
 from ai_stack.services.sources import FileSource
@@ -32,6 +33,7 @@ PAGE = 200
 AHEAD_FILES, AHEAD_BYTES = 32, 64 << 20
 BATCH, BATCH_CHARACTERS = 64, 4 << 20
 TRIES = 5
+PATIENCE_S = 60  # a limit that opens sooner is waited for
 MEDIA_TYPES = mimetypes.MimeTypes()
 MARKDOWN = (".md", ".markdown")
 UNTOLD = (None, "", "application/octet-stream")
@@ -84,6 +86,7 @@ class Intake:
     context: RunContext
     source: FileSource
     tally: Tally
+    limits: Limits | None = None
     _ready: list[Reading] = field(default_factory=list)
 
     async def read_all(self) -> None:
@@ -206,10 +209,13 @@ class Intake:
     async def _upsert(
         self, documents: Sequence[NewDocument], ready: Sequence[Reading]
     ) -> list[Stored]:
-        """Store documents, and what became of their files, in one transaction."""
+        """Store documents, and what became of their files, in one transaction.
+
+        Raises LimitExceeded; what opens within a minute is waited for.
+        """
         for left in reversed(range(TRIES)):
             try:
-                async with self._transaction() as tx:
+                async with self._counted(len(documents)), self._transaction() as tx:
                     stored = await rows.upsert(tx, documents)
                     if ready:
                         await run_files.settle(tx, self.context.run.id, _results(ready, stored))
@@ -217,6 +223,30 @@ class Intake:
             except AlreadyExists:  # somebody took a key meanwhile: now it is to be replaced
                 if not left:
                     raise
+        return []
+
+    @asynccontextmanager
+    async def _counted(self, documents: int) -> AsyncIterator[None]:
+        """Around storing them: what fails is not counted."""
+        held = await self._reserved(documents)
+        try:
+            yield
+        except BaseException:
+            if self.limits is not None:
+                self.limits.settle(held, 0)
+            raise
+
+    async def _reserved(self, documents: int) -> Held:
+        principal = self.context.principal
+        for left in reversed(range(TRIES)):
+            if self.limits is None or not principal.limits:
+                break
+            try:
+                return await self.limits.reserve(principal, "documents", documents)
+            except LimitExceeded as error:
+                if not left or error.opens_in_s > PATIENCE_S:
+                    raise
+                await asyncio.sleep(error.opens_in_s)
         return []
 
     async def _settle(self, results: Sequence[Result]) -> None:

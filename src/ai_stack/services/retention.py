@@ -5,13 +5,14 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ai_stack.database import Database, artifacts, inferences, locks, runs
+from ai_stack.database import Database, artifacts, budgets, inferences, locks, runs
 from ai_stack.errors import AIStackError
 from ai_stack.services.inference.stored import StoredResponses
 
 GIVEN_FILES = timedelta(days=1)
 ANSWERS, ENDED_RUNS, UPLOADS = timedelta(days=2), timedelta(days=30), timedelta(hours=6)
 INFERENCES, RESPONSES = timedelta(days=90), timedelta(days=30)
+BUDGETS = timedelta(days=400)
 PAUSE_S, RETRY_S = 3600.0, 60.0
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Retention:
     """Forgets answers to repeated requests, ended runs, uploads whose gateway died, the log of
-    inferences, and stored responses.
+    inferences, stored responses, and what was spent of budgets that are long over.
     """
 
     database: Database
@@ -31,6 +32,7 @@ class Retention:
         swept = await runs.sweep(self.database, ANSWERS, ENDED_RUNS)
         swept += await inferences.sweep(self.database, INFERENCES)
         swept += await self.responses.sweep(RESPONSES)
+        swept += await budgets.sweep(self.database, BUDGETS)
         for project in await runs.projects(self.database):
             async with self.database.transaction(project) as tx:
                 swept += await runs.delete_uploads(tx, UPLOADS)

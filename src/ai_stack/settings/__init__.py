@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from ai_stack.errors import SettingsError
 from ai_stack.settings.gateway import Gateway
 from ai_stack.settings.inference import Inference
+from ai_stack.settings.limits import Limits
 from ai_stack.settings.retrieval import Retrieval
 from ai_stack.settings.storage import Storage
 from ai_stack.settings.telemetry import Telemetry
@@ -38,7 +39,7 @@ FOR_CHILDREN = (
 )
 
 
-class Settings(Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gateway):
+class Settings(Limits, Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gateway):
     """Everything that can be configured, its parts from last to first."""
 
     @property
@@ -99,6 +100,13 @@ class Settings(Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gate
         secret = self.redis_password
         password = f":{quote(secret.get_secret_value(), safe='')}@" if secret else ""
         return f"redis://{password}{self.redis_host}:{self.redis_port}"
+
+    @property
+    def redis_kept(self) -> str | None:
+        """The URL of the Redis that evicts nothing, None when the supervisor is to start one."""
+        if self.redis_kept_url is not None:
+            return self.redis_kept_url.get_secret_value()
+        return self.redis
 
     @property
     def engine_urls(self) -> list[str]:

@@ -15,7 +15,7 @@ from ai_stack.errors import StackError
 from ai_stack.supervisor.account import Account
 
 LAYOUT = 1
-OWNED = ("postgres", "redis", "qdrant", "models", "llama-cpp-models", "secrets")
+OWNED = ("postgres", "redis", "redis-kept", "qdrant", "models", "llama-cpp-models", "secrets")
 SHARED = ("imports", "exports", "backups")
 NEW_BYTES, OLD_BYTES = 400 << 20, 32 << 20
 SOCKET_PATH_MAX = 107 - len("/.s.PGSQL.5432")

@@ -1,4 +1,8 @@
-"""The Redis of the embedded stack: the system's from 7 on, else the wheel's; unix socket only."""
+"""The Redis of the embedded stack: the system's from 7 on, else the wheel's; unix socket only.
+
+There are two of them. The one evicts what was used least lately, which is right for a cache; the
+other evicts nothing, and has what would be missed: the counters of limits, and sessions.
+"""
 
 import importlib.util
 import re
@@ -13,6 +17,7 @@ from ai_stack.supervisor.account import Account
 
 PROGRAMS = ("valkey-server", "redis-server")
 OLDEST = 7
+KEPT = "128mb"
 CONFIGURATION = """\
 # Written by AI Stack at every start.
 port 0
@@ -22,7 +27,7 @@ dir {folder}
 daemonize no
 logfile ""
 maxmemory {maxmemory}
-maxmemory-policy allkeys-lru
+maxmemory-policy {policy}
 appendonly yes
 appendfsync everysec
 save 900 1
@@ -54,9 +59,17 @@ def _major(program: str) -> int:
     return int(found[1]) if found else 0
 
 
-def describe(folder: Path, socket: Path, account: Account, maxmemory: str) -> Part:
+def describe(
+    folder: Path,
+    socket: Path,
+    account: Account,
+    maxmemory: str,
+    *,
+    name: str = "redis",
+    policy: str = "allkeys-lru",
+) -> Part:
     file = folder / "redis.conf"
-    text = CONFIGURATION.format(socket=socket, folder=folder, maxmemory=maxmemory)
+    text = CONFIGURATION.format(socket=socket, folder=folder, maxmemory=maxmemory, policy=policy)
 
     async def prepare(tool: Tool) -> None:
         file.write_text(text)
@@ -64,7 +77,7 @@ def describe(folder: Path, socket: Path, account: Account, maxmemory: str) -> Pa
         socket.unlink(missing_ok=True)
 
     return Part(
-        name="redis",
+        name=name,
         command=(str(find_program()), str(file)),
         ready=probes.redis(socket),
         prepare=prepare,

@@ -56,7 +56,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
-        reply = self.reply(send, str(state.get("request_id", "")), self.fault)
+        reply = self.reply(send, state, self.fault)
         departure = state.get("departure")
         try:
             caller = await self.policy.caller(scope)

@@ -7,6 +7,7 @@ from ai_stack.errors import (
     ContextTooLong,
     EngineFailed,
     InvalidRequest,
+    LimitExceeded,
     TooBusy,
     Unauthenticated,
     Unavailable,
@@ -38,6 +39,8 @@ def status_of(error: AIStackError) -> int:
 def headers_of(error: AIStackError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, Unauthenticated):
         return [(b"www-authenticate", b'Bearer realm="AI Stack"')]
+    if isinstance(error, LimitExceeded):
+        return [(b"retry-after", b"%d" % error.opens_in_s)]
     return [(b"retry-after", b"1")] if isinstance(error, TooBusy | Unavailable) else []
 
 

@@ -1,13 +1,14 @@
 """One HTTP response in plain ASGI: a whole answer, a stream of events, or what went wrong."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import orjson
 from starlette.types import Message, Send
 
 from ai_stack.errors import AIStackError
+from ai_stack.rest import limits
 from ai_stack.rest.openai import errors
 from ai_stack.services.inference.reading import Answer
 
@@ -32,8 +33,9 @@ class Reply:
 
     fault_type = JSON
 
-    def __init__(self, send: Send, request_id: str, fault: Fault) -> None:
-        self.request_id = request_id
+    def __init__(self, send: Send, state: Mapping[str, object], fault: Fault) -> None:
+        self.request_id = str(state.get("request_id", ""))
+        self._state = state
         self._send, self._fault = send, fault
         self._begun = self._spoke = False
         self._silence: asyncio.TimerHandle | None = None
@@ -108,6 +110,8 @@ class Reply:
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> Message:
         headers.append((b"x-request-id", self.request_id.encode()))
+        if limits.STATE in self._state:
+            headers += limits.headers_of(self._state)
         return {"type": "http.response.start", "status": status, "headers": headers}
 
 

@@ -37,6 +37,7 @@ from ai_stack.models.inference import (
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.inference import events
 from ai_stack.services.inference.answers import Answers, Kept
+from ai_stack.services.inference.charging import Charge, charging, reserve
 from ai_stack.services.inference.fleet import Fleet, Pool
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.reading import (
@@ -53,6 +54,7 @@ from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.routing import Router
 from ai_stack.services.inference.similar import Question, SimilarAnswers
 from ai_stack.services.inference.work import Work
+from ai_stack.services.limits import Limits
 from ai_stack.telemetry.tracing import Tracing
 
 
@@ -67,6 +69,7 @@ class Asked:
     keeps_usage: bool
     key: str | None = None
     question: Question | None = None
+    charge: Charge | None = None
 
     @property
     def media_type(self) -> str:
@@ -99,6 +102,7 @@ class Inference:
     timeout_s: float
     similar: SimilarAnswers | None = None
     tracing: Tracing | None = None
+    limits: Limits | None = None
     _flights: dict[str, Relay] = field(default_factory=dict)
     _expiries: Expiries = field(init=False)
 
@@ -118,8 +122,9 @@ class Inference:
     ) -> Answer:
         """Have a request in OpenAI's form answered; returns when the answer begins.
 
-        Raises InvalidRequest, ModelNotFound or ContextTooLong for what cannot be answered, TooBusy
-        and EngineUnavailable for what cannot be answered now, DeadlineExceeded, EngineFailed.
+        Raises InvalidRequest, ModelNotFound or ContextTooLong for what cannot be answered,
+        LimitExceeded, TooBusy and EngineUnavailable for what cannot be answered now,
+        DeadlineExceeded, EngineFailed.
         """
         principal.require(Scope.INFER)
         passed = checked(operation, body)
@@ -212,6 +217,8 @@ class Inference:
                     raise
             else:
                 return followed
+        if asked.principal.limits and self.limits is not None:
+            asked.charge = await reserve(self.limits, asked.principal, asked.call)
         hosted = self._hosted(asked)
         await hosted.begin()
         return hosted
@@ -247,7 +254,7 @@ class Inference:
             pool=asked.pool,
             router=self.router,
             record=self._record(asked),
-            ended=self.journal.add,
+            ended=charging(asked.charge, self.journal.add),
             priority=options.priority,
             keeps_usage=asked.keeps_usage,
         )

@@ -28,9 +28,11 @@ from ai_stack.models.inference import InferenceRecord, Options, Outcome, ServedM
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.embedding import Array, Models, normalised
 from ai_stack.services.inference import Inference
+from ai_stack.services.inference.charging import BYTES_A_TOKEN, Charge, reserve_tokens
 from ai_stack.services.inference.reading import Answer
 from ai_stack.services.inference.requests import checked
 from ai_stack.services.inference.room import attended
+from ai_stack.services.limits.rules import EMBEDDING
 
 OWN = "embedder"
 SPECIAL_TOKENS = 2
@@ -103,6 +105,7 @@ class Embeddings:
             engine=OWN,
             outcome="cancelled",
         )
+        charge = await self._reserved(given, principal)
         began_s = time.perf_counter()
         try:
             async with attended(options, self.inference.timeout_s):
@@ -115,6 +118,15 @@ class Embeddings:
         finally:
             record.total_ms = round((time.perf_counter() - began_s) * 1000, 3)
             self.inference.journal.add(record)
+            if charge is not None:
+                charge.settled(record)
+
+    async def _reserved(self, given: object, principal: Principal) -> Charge | None:
+        limits = self.inference.limits
+        if limits is None or not principal.limits:
+            return None
+        expected = len(orjson.dumps(given)) // BYTES_A_TOKEN + 1
+        return await reserve_tokens(limits, principal, EMBEDDING, expected)
 
     async def _of_ours(self, name: str, given: object) -> dict[str, Any]:
         embedder = await self.models.named(name)

@@ -13,19 +13,19 @@ COMMENT ON COLUMN control.spent.period IS 'its first day, UTC';
 -- shrinks with what is left, down to what is needed: then budgets are exact.
 CREATE FUNCTION control.lease(
   of_subject text, of_rule text, of_period date, most bigint, needed bigint, wanted bigint,
-  OUT granted bigint, OUT spent bigint
+  OUT granted bigint, OUT leased bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE room bigint;
 BEGIN
   INSERT INTO control.spent VALUES (of_subject, of_rule, of_period) ON CONFLICT DO NOTHING;
-  SELECT amount INTO spent FROM control.spent
+  SELECT amount INTO leased FROM control.spent
     WHERE subject = of_subject AND rule = of_rule AND period = of_period FOR UPDATE;
-  room := greatest(most - spent, 0);
+  room := greatest(most - leased, 0);
   granted := 0;
   IF room >= needed THEN
     granted := least(room, greatest(wanted, least(most / 64, room / 16)));
-    spent := spent + granted;
-    UPDATE control.spent SET amount = spent
+    leased := leased + granted;
+    UPDATE control.spent SET amount = leased
       WHERE subject = of_subject AND rule = of_rule AND period = of_period;
   END IF;
 END $$;

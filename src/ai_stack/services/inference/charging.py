@@ -1,0 +1,74 @@
+"""What an inference counts for limits of tokens: reserved by an estimate, settled by the usage.
+
+An answer that was kept, or that another request draws, takes no tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ai_stack.models.inference import GENERATION, Call, InferenceRecord
+from ai_stack.models.principals import Principal
+from ai_stack.services.limits import Held, Limits
+from ai_stack.services.limits.rules import EMBEDDING, GENERATING
+
+BYTES_A_TOKEN = 4
+ASSUMED = 512  # tokens of an answer that says no most
+
+Ended = Callable[[InferenceRecord], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What was reserved for one inference."""
+
+    limits: Limits
+    held: Held
+    expected: int
+
+    def settled(self, record: InferenceRecord) -> None:
+        """What it came to, by its record."""
+        self.limits.settle(self.held, _used(record, self.expected))
+
+
+async def reserve(limits: Limits, principal: Principal, call: Call) -> Charge:
+    """Reserve what a call is expected to take, or what is left of it; raises LimitExceeded."""
+    return await reserve_tokens(limits, principal, GROUP[call.operation in GENERATION], _of(call))
+
+
+async def reserve_tokens(limits: Limits, principal: Principal, group: str, expected: int) -> Charge:
+    """As `reserve`, where the tokens are known better."""
+    held = await limits.reserve(principal, "tokens", expected, group=group, partly=True)
+    return Charge(limits, held, expected)
+
+
+GROUP = {True: GENERATING, False: EMBEDDING}
+
+
+def charging(charge: Charge | None, ended: Ended) -> Ended:
+    """`ended`, and the settling of what was reserved."""
+    return ended if charge is None else partial(_both, charge, ended)
+
+
+def _both(charge: Charge, ended: Ended, record: InferenceRecord) -> None:
+    ended(record)
+    charge.settled(record)
+
+
+def _of(call: Call) -> int:
+    prompt = len(call.encoded) // BYTES_A_TOKEN + 1
+    if call.operation not in GENERATION:
+        return prompt
+    most = call.body.get("max_completion_tokens") or call.body.get("max_tokens")
+    return prompt + (most if isinstance(most, int) and most > 0 else ASSUMED)
+
+
+def _used(record: InferenceRecord, expected: int) -> int:
+    """As the engine told; else what was expected, of an answer that had begun.
+
+    Who leaves in the middle of a stream has had what came before.
+    """
+    if record.usage is not None:
+        return record.usage.prompt + record.usage.completion
+    begun = record.outcome == "ok" or record.first_token_ms is not None
+    return expected if begun else 0
