@@ -9,7 +9,7 @@ from starlette.types import Scope
 from ai_stack.errors import AIStackError, Forbidden, Unauthenticated
 from ai_stack.models.departure import Departure
 from ai_stack.models.principals import Principal
-from ai_stack.rest.requests import caller_of
+from ai_stack.stack import Stack
 
 LOOK_S = 2.0
 
@@ -51,11 +51,13 @@ async def may_still(scope: Scope) -> bool:
 
     So does one whose caller cannot be looked up for the moment.
     """
-    before: Principal | None = scope["state"].get("caller")
+    state = scope["state"]
+    before: Principal | None = state.get("caller")
     if before is None:
         return True
+    stack: Stack = state["stack"]
     try:
-        now = await caller_of(scope)
+        now = await stack.identity.resolve(state["carried"])
     except (Unauthenticated, Forbidden):
         return False
     except AIStackError:
