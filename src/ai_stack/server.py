@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -44,9 +45,11 @@ from ai_stack.services.health import HealthChecks
 from ai_stack.settings import Settings
 from ai_stack.settings.exposure import check_exposure, is_wide
 from ai_stack.stack import Stack, open_stack
+from ai_stack.telemetry.requests import LEFT, Requests
 from ai_stack.tls import Certificate, open_certificate
 
 HEAD_BYTES = 64 << 10
+FIXED = frozenset({*HOT, search.HOT.path})  # paths that no router matches
 ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 HEEDED = (b"content-length: ", b"transfer-encoding: ", b"connection: ")
@@ -90,6 +93,7 @@ class Exchange(RequestResponseCycle):
     expected_content_length = 0
     _held = b""
     _tells_close = False
+    _status = LEFT
     _standing: Standing | None = None
     task: asyncio.Task[None]
 
@@ -104,6 +108,7 @@ class Exchange(RequestResponseCycle):
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = connection.expect_100_continue
         self.body = bytearray()
+        self.meter, self._began_s = connection.meter, time.perf_counter()
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         try:
@@ -116,6 +121,9 @@ class Exchange(RequestResponseCycle):
         finally:
             self.on_response = _nothing
             self.tasks.discard(self.task)
+            if self.meter is not None:
+                status = self._status if self.response_complete else LEFT
+                self.meter.ended(self.scope, status, time.perf_counter() - self._began_s)
 
     async def _break_off(self) -> None:
         if self.response_started:
@@ -140,6 +148,7 @@ class Exchange(RequestResponseCycle):
     def _start(self, message: HTTPResponseStartEvent) -> None:
         self.response_started, self.waiting_for_100_continue = True, False
         status, headers = message["status"], message.get("headers", ())
+        self._status = status
         lines = [STATUS_LINE[status]]
         for name, value in (*self.default_headers, *headers):
             field = _field(name)
@@ -222,6 +231,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.departure, self.closing = Departure(), Departure()
+        self.meter: Requests | None = self.app_state.get("meter")
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -368,13 +378,18 @@ def create_api(source: Stack | Settings, face: Mcp | None = None) -> FastAPI:
             await exits.enter_async_context(opened.identity.running())
             if face is not None:
                 await exits.enter_async_context(face.running())
-            yield {"stack": opened}
+            yield {"stack": opened, "meter": _meter(opened)}
 
     app = FastAPI(title="AI Stack", version=__version__, lifespan=lifespan, openapi_url=None)
     problems.install(app)
     app.router.routes.insert(0, search.HOT)
     app.include_router(create_router())
     return app
+
+
+def _meter(stack: Stack) -> Requests:
+    told, logged = stack.telemetry, stack.settings.access_log
+    return Requests(told.metrics, told.slow, fixed=FIXED, logged=logged, traced=told.tracing)
 
 
 def serve(settings: Settings) -> None:
@@ -417,6 +432,7 @@ def _config(settings: Settings, app: ASGIApp, certificate: Certificate | None) -
         port=settings.port,
         http=Connection,
         ws="none",
+        log_config=None,
         access_log=False,
         log_level=settings.log_level,
         timeout_graceful_shutdown=settings.shutdown_grace_s,

@@ -61,6 +61,7 @@ from ai_stack.services.points import Points
 from ai_stack.services.renewals import Renewals
 from ai_stack.services.retention import Retention
 from ai_stack.services.runs import Handler, Runs
+from ai_stack.services.scrape import Scrape
 from ai_stack.services.search import Search
 from ai_stack.services.skills import KIND as SKILL
 from ai_stack.services.skills import QUEUE as SKILLS
@@ -73,6 +74,7 @@ from ai_stack.services.skills.schemas import Schemas
 from ai_stack.services.uploads import Uploads
 from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
+from ai_stack.telemetry import Telemetry, open_telemetry
 from ai_stack.vectors import Vectors, open_vectors
 
 # What a principal needs to have a run of each kind done; those that run alone are the operator's.
@@ -118,6 +120,8 @@ class Stack:
     audit: Audit
     limits: Limits
     health: HealthChecks
+    telemetry: Telemetry
+    scrape: Scrape
 
 
 @asynccontextmanager
@@ -133,6 +137,8 @@ async def open_stack(settings: Settings, *, watched: bool = True) -> AsyncIterat
     async with AsyncExitStack() as exits:
         stack = _assembled(settings, await _open_doors(settings, exits, watched))
         await exits.enter_async_context(stack.limits.running())
+        await exits.enter_async_context(stack.telemetry.running())
+        exits.push_async_callback(stack.scrape.aclose)
         await exits.enter_async_context(stack.inference.running())
         yield stack
 
@@ -152,6 +158,7 @@ class _Doors:
     notices: Notices
     engines: list[Engine]
     sandbox: Sandbox
+    telemetry: Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +188,13 @@ class _Working:
 async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -> _Doors:
     wall = asyncio.create_task(asyncio.to_thread(find_sandbox))  # it takes as long as the database
     exits.callback(wall.cancel)
+    telemetry = open_telemetry(settings)
     database = await open_database(
         _required(settings.database, "AI_STACK_DATABASE_URL"),
         connections=settings.database_connections,
         disk=_disk(settings),
         watched=watched,
+        statements=telemetry.statements,
     )
     exits.push_async_callback(database.aclose)
     cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
@@ -195,7 +204,7 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) 
     counters = open_counters(settings.redis_kept or "")
     exits.push_async_callback(counters.aclose)
     vectors = await exits.enter_async_context(_vectors(settings, database))
-    models = Models(database, lambda name: open_embedder(settings, name))
+    models = Models(database, lambda name: open_embedder(settings, name), telemetry.counted)
     exits.push_async_callback(models.aclose)
     reranker = open_reranker(settings)
     if reranker is not None:
@@ -219,6 +228,7 @@ async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) 
         notices,
         engines,
         await wall,
+        telemetry,
     )
 
 
@@ -276,11 +286,16 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         audit=Audit(database),
         limits=answering.limits,
         health=HealthChecks(_probes(doors, inference)),
+        telemetry=doors.telemetry,
+        scrape=Scrape(
+            settings, doors.telemetry, database, doors.models, doors.vectors, inference
+        ),
     )
 
 
 def _answering(settings: Settings, doors: _Doors) -> _Answering:
-    indexing = Indexing(doors.database, doors.models, doors.vectors, Renewals(doors.cache))
+    renewals, counted = Renewals(doors.cache), doors.telemetry.counted
+    indexing = Indexing(doors.database, doors.models, doors.vectors, renewals, counted)
     limits = Limits(doors.counters, Budgets(doors.database), settings.limits_without_redis)
     inference, search = _inference(settings, doors, limits), _search(settings, doors)
     documents = Documents(doors.database, indexing, limits)
@@ -334,7 +349,8 @@ def _runs(
     queues = {SKILL: SKILLS, AGENT: AGENTS}
     alone = frozenset(alone)
     scopes = {**SCOPES, **dict.fromkeys(alone, Scope.OPERATE)}
-    return Runs(doors.database, doors.notices, handlers, alone, queues, identity.renewed, scopes)
+    counted, rights = doors.telemetry.counted, identity.renewed
+    return Runs(doors.database, doors.notices, handlers, alone, queues, rights, scopes, counted)
 
 
 def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execution:
@@ -342,7 +358,8 @@ def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execu
     catalog = Catalog(settings.folders_of_skills, doors.sandbox)
     schemas = Schemas(apart, settings.data_dir / "cache" / "skills")
     folders = tuple(settings.open_to_skills)
-    return Execution(doors.database, catalog, schemas, apart, abilities, folders)
+    counted = doors.telemetry.counted
+    return Execution(doors.database, catalog, schemas, apart, abilities, folders, counted)
 
 
 def _search(settings: Settings, doors: _Doors) -> Search:
@@ -354,6 +371,7 @@ def _search(settings: Settings, doors: _Doors) -> Search:
         doors.reranker,
         settings.hybrid_weight,
         settings.search_cache_ttl_s,
+        doors.telemetry.counted,
     )
 
 
@@ -362,9 +380,14 @@ def _inference(settings: Settings, doors: _Doors, limits: Limits) -> Inference:
         Fleet(doors.engines, settings.default_model),
         Router(settings.inference_queue),
         Answers(doors.cache, settings.inference_cache_ttl_s),
-        Journal(partial(inferences.write, doors.database), read_prices(settings.inference_prices)),
+        Journal(
+            partial(inferences.write, doors.database),
+            read_prices(settings.inference_prices),
+            tell=doors.telemetry.inferences,
+        ),
         settings.inference_timeout_s,
         _similar(settings, doors),
+        doors.telemetry.tracing,
         limits=limits,
     )
 

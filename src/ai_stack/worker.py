@@ -11,6 +11,7 @@ from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.indexing import Indexing
 from ai_stack.services.runs import CONCURRENCY
 from ai_stack.services.skills import QUEUE as SKILLS
+from ai_stack.services.telling import Telling
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
@@ -42,6 +43,7 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
         job_worker.work(stack.database, stack.runs.execute, stack.settings.skill_runs, SKILLS),
         job_worker.work(stack.database, stack.runs.execute, AGENT_RUNS, AGENTS),
         stack.retention.keep_sweeping(),
+        Telling(stack.database, stack.scrape).keep_telling(),
         *([stack.watching.watch()] if stack.settings.watch_imports else []),
         _use_configured_model(stack),
     ]

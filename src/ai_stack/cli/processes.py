@@ -1,12 +1,12 @@
 """The stack's own processes, as the supervisor or an operator's tools start them."""
 
-import logging
 from typing import Annotated
 
 import typer
 
 from ai_stack.errors import SettingsError
 from ai_stack.settings import load_settings
+from ai_stack.telemetry import logs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -21,7 +21,7 @@ def serve(
 
     settings = load_settings()
     given = {"host": host or settings.host, "port": port or settings.port}
-    _log(settings.log_level)
+    logs.begin(settings.log_level, settings.log_format)
     server.serve(settings.model_copy(update=given))
 
 
@@ -33,7 +33,7 @@ def worker() -> None:
     from ai_stack import worker as process  # noqa: PLC0415
 
     settings = load_settings()
-    _log(settings.log_level)
+    logs.begin(settings.log_level, settings.log_format)
     uvloop.run(process.work(settings))
 
 
@@ -50,8 +50,3 @@ def migrate() -> None:
     print(f"The database is at revision {upgrade(url)}.")
 
 
-def _log(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)

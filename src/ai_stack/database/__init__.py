@@ -4,9 +4,10 @@ Only this package and the pgvector store hold SQL. A unit of work is opened by t
 service method; inner ones receive it. The role in use sees views, never tables.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -34,6 +35,7 @@ from ai_stack.errors import (
     StorageFull,
 )
 from ai_stack.models.identifiers import uuid7
+from ai_stack.telemetry.statements import Statements
 
 T = TypeVar("T")
 
@@ -63,9 +65,12 @@ class Database:
         engine: AsyncEngine,
         pool: AsyncConnectionPool[Connection],
         liveness: Liveness,
+        *,
         new_id: Callable[[], UUID] = uuid7,
         disk: Path | None = None,
+        statements: Statements | None = None,
     ) -> None:
+        self.statements = statements or Statements()
         self.engine = engine
         self.pool = pool
         self.liveness = liveness
@@ -88,7 +93,7 @@ class Database:
                 await _enter(connection, project_id)
                 if self.disk is not None and disk_usage(self.disk).free < RESERVE_BYTES:
                     await connection.exec_driver_sql(ONLY_READ)
-                yield Transaction(connection, project_id, self.new_id)
+                yield Transaction(connection, project_id, self.new_id, self.statements)
                 await connection.commit()
 
     @asynccontextmanager
@@ -131,7 +136,10 @@ class Database:
                 self._projects.pop(connection, None)
                 await connection.execute(KEEP_PROJECT, {"project": str(project_id or "")})
                 self._projects[connection] = project_id
-            return await (await connection.execute(sql, parameters)).fetchall()
+            began = time.perf_counter()
+            rows = await (await connection.execute(sql, parameters)).fetchall()
+            self.statements.ended(sql, time.perf_counter() - began)
+            return rows
 
     async def _copy(self, sql: str, rows: bytes) -> None:
         self.liveness.check()
@@ -171,9 +179,14 @@ class Transaction:
     connection: AsyncConnection
     project_id: UUID | None
     new_id: Callable[[], UUID] = uuid7
+    statements: Statements = field(default_factory=Statements)
 
     async def execute(self, sql: str, parameters: Parameters | None = None) -> CursorResult[Any]:
-        return await self.connection.exec_driver_sql(sql, parameters)
+        began = time.perf_counter()
+        try:
+            return await self.connection.exec_driver_sql(sql, parameters)
+        finally:
+            self.statements.ended(sql, time.perf_counter() - began)
 
     async def rows(self, sql: str, parameters: Parameters | None = None) -> Sequence[Record]:
         return cast(Sequence[Record], (await self.execute(sql, parameters)).all())
@@ -206,7 +219,12 @@ def _translation(error: BaseException | None) -> Exception:
 
 
 async def open_database(
-    url: str, *, connections: int = 12, disk: Path | None = None, watched: bool = False
+    url: str,
+    *,
+    connections: int = 12,
+    disk: Path | None = None,
+    watched: bool = False,
+    statements: Statements | None = None,
 ) -> Database:
     """Connect to a postgresql:// URL, and refuse a server that could lose data or leak it.
 
@@ -214,6 +232,7 @@ async def open_database(
     less than RESERVE_BYTES are free there, since a server without room for its log goes down
     and takes the reads with it. `watched`: a server that stands still is noticed within about
     8 s, and nobody waits for it longer; else whoever asks it waits until it goes on.
+    `statements` measures what is asked.
     Raises StackError for a server with fsync or full_page_writes off, an old one, a schema that
     is not migrated, or a role that can read the tables behind the views.
     """
@@ -231,7 +250,7 @@ async def open_database(
         check=None,
     )
     engine = _engine(url, max(1, connections - connections // 2), liveness)
-    database = Database(engine, pool, liveness, disk=disk)
+    database = Database(engine, pool, liveness, disk=disk, statements=statements)
     if watched:
         liveness.start()
     await pool.open()

@@ -1,5 +1,6 @@
 """What a tool is: arguments that are checked, one service call, an answer that models can read."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,14 @@ class Toolbox:
         tool = (await self._of(call)).get(params.name)
         if tool is None:
             raise MCPError(INVALID_PARAMS, f"This toolset has no tool {params.name[:100]}.")
-        return await result_of(tool, call, params.arguments or {})
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            result = await result_of(tool, call, params.arguments or {})
+            outcome = "failed" if result["isError"] else "ok"
+            return result
+        finally:
+            took_s, counted = time.perf_counter() - began, call.stack.telemetry.counted
+            counted.mcp_calls.observe(took_s, params.name, outcome)
 
     async def _of(self, call: Call) -> Mapping[str, AnyTool]:
         """The tools that the caller sees: of its toolsets those that it may use."""

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 Period = Literal["hour", "day", "model"]
+Grouping = Literal["project", "principal", "model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +40,30 @@ class UseReport:
     items: Sequence[Use]
     totals: Use
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UseOfAll:
+    """Use by one project, by one principal of it, or of one model; times in milliseconds."""
+
+    requests: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    mean_ms: float = 0.0
+    max_ms: float = 0.0
+    project_id: UUID | None = None
+    project: str | None = None
+    principal: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseOfAllReport:
+    """Uses in all projects between two times, most requests first, and their sum."""
+
+    since: datetime
+    until: datetime
+    items: Sequence[UseOfAll]
+    totals: UseOfAll

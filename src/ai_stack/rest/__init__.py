@@ -12,6 +12,7 @@ from ai_stack.rest import (
     index,
     inference,
     keys,
+    metrics,
     page,
     runs,
     search,
@@ -22,7 +23,7 @@ from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
-    *(health, page, imports, documents, search, runs, index, embeddings),
+    *(health, metrics, page, imports, documents, search, runs, index, embeddings),
     *(generation, inference, sessions, skills, agent, keys),
 )
 

@@ -19,6 +19,7 @@ from ai_stack.models.identifiers import new_hex
 from ai_stack.rest import limits
 from ai_stack.rest.problems import problem
 from ai_stack.services.auth.credentials import CARRIERS
+from ai_stack.telemetry.requests import REQUEST
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 STREAMED = (("POST", "/documents/import"), ("POST", "/skills/files"))
@@ -44,6 +45,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request_id = scope["state"]["request_id"] = new_hex()
+        REQUEST.set(scope)
         head = Head.read(scope["headers"])
         scope["state"]["carried"] = tuple(head.carried)
         scope["state"]["declared"] = head.declared

@@ -4,7 +4,7 @@ Every route says who may ask it, by the type of its `caller` or by PUBLIC; a tes
 does not.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Scope
 
-from ai_stack.errors import Forbidden, InvalidRequest
+from ai_stack.errors import AIStackError, Forbidden, InvalidRequest, Unauthenticated
 from ai_stack.models.principals import Principal
 from ai_stack.models.principals import Scope as Permission
 from ai_stack.rest import limits
@@ -79,10 +79,25 @@ async def caller_of(scope: Scope) -> Principal:
     carried = state.get("carried", ())
     if state.get("abroad") and not any(name in EXPLICIT for name, _ in carried):
         raise Forbidden("Pages of other sites cannot ask this gateway.")
-    state["caller"] = principal = await stack.identity.resolve(carried)
+    verdicts = stack.telemetry.counted.authentications
+    try:
+        principal = await stack.identity.resolve(carried)
+    except AIStackError as error:
+        verdicts.add(_verdict(error, carried))
+        raise
+    if "caller" not in state:  # a route that reads a body asks twice
+        verdicts.add("accepted")
+    state["caller"] = principal
     if principal.limits:
         await limits.admit(scope, stack.limits, principal)
     return principal
+
+
+def _verdict(error: AIStackError, carried: Sequence[tuple[bytes, bytes]]) -> str:
+    """Why nobody was let in, in a word."""
+    if isinstance(error, Unauthenticated):
+        return "invalid" if any(name != b"x-project" for name, _ in carried) else "missing"
+    return "project" if isinstance(error, Forbidden) else "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +112,8 @@ class Needs:
 
     async def caller(self, scope: Scope) -> Principal:
         principal = await caller_of(scope)
-        if self.scope is not None:
+        if self.scope is not None and not principal.allows(self.scope):
+            scope["state"]["stack"].telemetry.counted.authentications.add("scope")
             principal.require(self.scope)
         return principal
 

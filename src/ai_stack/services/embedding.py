@@ -1,6 +1,7 @@
 """The embedding models in use: which one answers, which are kept in step beside it."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from ai_stack.database import embedding_models as rows
 from ai_stack.database.embedding_models import StoredModel
 from ai_stack.embedders import Embedder
 from ai_stack.errors import EmbedderUnavailable, InvalidRequest
-from ai_stack.models.embedding import EmbeddingModel
+from ai_stack.models.embedding import EmbeddingModel, TextKind
+from ai_stack.telemetry.metrics import Counted
 
 Array = npt.NDArray[np.float32]
 OpenEmbedder = Callable[[str | None], Awaitable[Embedder]]
@@ -34,6 +36,7 @@ class Models:
 
     database: Database
     open_embedder: OpenEmbedder
+    counted: Counted = field(default_factory=Counted)
     _embedders: dict[str, Embedder] = field(default_factory=dict)
     _stored: Sequence[StoredModel] = ()
     _read_at: float = float("-inf")
@@ -102,7 +105,7 @@ class Models:
             async with asyncio.timeout(QUERY_S):
                 model = await self.active()
                 embedder = await self.embedder(model.model)
-                return model, (await embedder.embed([text], "query"))[0]
+                return model, (await self._embed(embedder, [text], "query"))[0]
         except TimeoutError as error:
             raise EmbedderUnavailable from error
 
@@ -123,13 +126,23 @@ class Models:
         """
         embedder = await self.embedder(model)
         try:
-            return halved(await embedder.embed(texts, "passage"))
+            return halved(await self._embed(embedder, texts, "passage"))
         except InvalidRequest:  # one is too long, as cut for another tokenizer, or not cut at all
             return await self._parted(embedder, texts)
 
+    async def _embed(self, embedder: Embedder, texts: Sequence[str], kind: TextKind) -> Array:
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            vectors = await embedder.embed(texts, kind)
+            outcome = "ok"
+            self.counted.embedded_texts.add(kind, by=len(texts))
+            return vectors
+        finally:
+            self.counted.embeddings.observe(time.perf_counter() - began, kind, outcome)
+
     async def _parted(self, embedder: Embedder, texts: Sequence[str]) -> Array:
         parts, owners = await self._parts(embedder, texts)
-        vectors = await embedder.embed(parts, "passage")
+        vectors = await self._embed(embedder, parts, "passage")
         sums = np.zeros((len(texts), embedder.model.dimensions), np.float32)
         np.add.at(sums, owners, vectors)
         return halved(normalised(sums))

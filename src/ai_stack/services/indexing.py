@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from ai_stack.models.documents import Metadata
 from ai_stack.services.chunking import Spans, chunk, headed
 from ai_stack.services.embedding import Array, Models, budget, halved, normalised
 from ai_stack.services.renewals import Renewals
+from ai_stack.telemetry.metrics import Counted
 from ai_stack.vectors import Point, Vectors
 
 LEASE_S = 30.0
@@ -52,6 +53,7 @@ class Indexing:
     models: Models
     vectors: Vectors
     renewals: Renewals
+    counted: Counted = field(default_factory=Counted)
 
     async def apply_due(self, batch: int = BATCH, longest: int | None = None) -> int:
         """Follow up to `batch` due changes of any project; how many there were.
@@ -138,6 +140,8 @@ class Indexing:
         final = not passing and (error.status < 500 or tries >= MAX_TRIES)
         delay = min(2.0 ** min(tries, 10), LONGEST_DELAY_S) if not passing else min(tries, 5)
         log.warning("indexing of %d documents failed: %s", len(leases), error.message)
+        then = "given_up" if final else "again"
+        self.counted.indexing_failures.add(then, by=len(leases))
         async with self.database.transaction(project_id) as tx:
             await changes.postpone(tx, leases, error.message, delay, final=final)
 
@@ -153,6 +157,7 @@ class Indexing:
         await self.renewals.renew(project_id)
         async with self.database.transaction(project_id) as tx:
             await changes.finish(tx, leases)
+        self.counted.indexed.add(by=len(leases))
 
     async def kept_models(self) -> list[StoredModel]:
         """The models whose vectors are kept, the active one first."""

@@ -38,6 +38,7 @@ from ai_stack.models.runs import (
 )
 from ai_stack.services.cursors import cursor_of, position_of
 from ai_stack.services.withdrawal import while_allowed
+from ai_stack.telemetry.metrics import Counted
 
 CONCURRENCY = 4
 MAX_TRIES = 20
@@ -71,6 +72,11 @@ class RunContext:
     tries: int = 0
     _told_at: float = float("-inf")
     _began_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    @property
+    def took_s(self) -> float:
+        """How long it has been done, since it was taken up."""
+        return asyncio.get_running_loop().time() - self._began_at
 
     @property
     def input(self) -> Mapping[str, JSON]:
@@ -121,6 +127,7 @@ class Runs:
     queues: Mapping[str, str] = field(default_factory=dict)
     rights: Callable[[Principal], Awaitable[Principal]] = unchanged
     scopes: Mapping[str, Scope] = field(default_factory=dict)
+    counted: Counted = field(default_factory=Counted)
 
     async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
         """Queue a run for the worker; Forbidden without the scope that its kind needs."""
@@ -342,6 +349,7 @@ class Runs:
         async with self.database.transaction(context.principal.project_id) as tx:
             status, cancelling = await _locked(tx, context.run.id)
             if cancelling and status not in ENDED:
+                self.counted.runs.observe(context.took_s, context.run.kind, "cancelled")
                 await _end(tx, context.run.id, "cancelled", "cancelled", {})
             elif status not in ENDED:
                 await rows.set_status(tx, context.run.id, "queued")
@@ -370,6 +378,7 @@ class Runs:
     async def _close(
         self, context: RunContext, status: RunStatus, kind: EventKind, data: Mapping[str, JSON]
     ) -> None:
+        self.counted.runs.observe(context.took_s, context.run.kind, status)
         async with self.database.transaction(context.principal.project_id) as tx:
             if (await _locked(tx, context.run.id))[0] not in ENDED:
                 await _end(tx, context.run.id, status, kind, data)

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
@@ -28,6 +28,7 @@ from ai_stack.models.search import (
 from ai_stack.rerankers import Reranker
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.fusion import fuse
+from ai_stack.telemetry.metrics import Counted
 from ai_stack.vectors import VectorQuery, Vectors
 
 DEPTH, SPARE = 1, 8
@@ -57,6 +58,7 @@ class Search:
     reranker: Reranker | None
     hybrid_weight: float
     ttl_s: int
+    counted: Counted = field(default_factory=Counted)
 
     async def search(self, request: SearchRequest, principal: Principal) -> SearchAnswer:
         """The best documents with the passages that were found in them.
@@ -67,8 +69,19 @@ class Search:
         alone raises VectorsUnavailable.
         """
         principal.require(Scope.READ)
-        started = time.perf_counter()
         _check(request)
+        started, told = time.perf_counter(), "failed"
+        try:
+            answer = await self._answer(request, principal, started)
+            told = "degraded" if answer.degraded else "cached" if answer.cached else "found"
+            return answer
+        finally:
+            took_s = time.perf_counter() - started
+            self.counted.searches.observe(took_s, request.mode, told)
+
+    async def _answer(
+        self, request: SearchRequest, principal: Principal, started: float
+    ) -> SearchAnswer:
         key = await self._cache_key(request, principal)
         found = await self._cached(key)
         cached = found is not None

@@ -4,6 +4,7 @@ No label ever names a user, a key or a project.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from ai_stack.telemetry.instruments import (
     BRIEF,
@@ -180,11 +181,11 @@ class Found:
         self.jobs = Gauge("aidb_jobs", "Jobs in the queues of the workers.", "queue", "status")
         self._postgres()
         self._redis()
+        for one in _instruments(self):
+            one.clear()
 
     def _postgres(self) -> None:
-        self.connections = Gauge(
-            "aidb_postgres_connections", "Connections to the database.", "state"
-        )
+        self.connections = Gauge("aidb_postgres_connections", "Connections to the database.")
         self.connections_limit = Gauge(
             "aidb_postgres_connections_limit", "Connections that PostgreSQL takes."
         )
@@ -202,7 +203,8 @@ class Found:
             "aidb_postgres_temporary_bytes_total", "Written to temporary files by queries."
         )
         self.oldest = Gauge(
-            "aidb_postgres_oldest_transaction_seconds", "Age of the oldest open transaction."
+            "aidb_postgres_oldest_transaction_seconds",
+            "Age of the oldest open transaction that the stack's role may see.",
         )
         self.replicas = Gauge("aidb_postgres_replicas", "Servers that follow this one.")
         self.replication_lag = Gauge(
@@ -220,5 +222,5 @@ class Found:
         self.lookups = Counter("aidb_redis_lookups_total", "Keys asked for: hit or miss.", "result")
 
 
-def _instruments(holder: object) -> Iterator[Instrument]:
+def _instruments(holder: object) -> Iterator[Any]:
     yield from vars(holder).values()

@@ -4,8 +4,7 @@ It knows no service: it is told what has ended. Nothing that was said to a model
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -97,13 +96,9 @@ class Tracing:
             if not record.cached:
                 self._exporter.measure(record, _labels(attributes, fault))
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Send what is still there when the block ends."""
-        try:
-            yield
-        finally:
-            self._exporter.close()
+    def close(self) -> None:
+        """Send what is still there; takes some seconds where nobody answers."""
+        self._exporter.close()
 
 
 def attributes_of(record: InferenceRecord) -> dict[str, Any]:

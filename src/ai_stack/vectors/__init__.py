@@ -60,8 +60,15 @@ class VectorQuery:
     exact: bool = False
 
 
-class Vectors(Protocol):
-    """Six methods; all raise VectorsUnavailable when the engine does not answer in time."""
+class Countable(Protocol):
+    """What tells how much it holds."""
+
+    async def count(self, model: EmbeddingModel) -> int:
+        """The points of a model, of every project; raises as the methods of Vectors do."""
+
+
+class Vectors(Countable, Protocol):
+    """All methods raise VectorsUnavailable when the engine does not answer in time."""
 
     async def upsert(self, model: EmbeddingModel, points: Sequence[Point]) -> None:
         """Make points findable, replacing those of the same chunk id; durable on return."""

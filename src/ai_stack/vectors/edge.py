@@ -108,6 +108,13 @@ class EdgeVectors:
                 return
             after = points[PAGE][0]
 
+    async def count(self, model: EmbeddingModel) -> int:
+        try:
+            answer, _ = await self.channel.call("ping", timeout_s=SEARCH_S)
+        except Unavailable as error:
+            raise VectorsUnavailable from error
+        return int(answer["points"].get(model.key, 0))
+
     async def drop(self, model: EmbeddingModel) -> None:
         await self._call("drop", model, b"", WRITE_S)
 

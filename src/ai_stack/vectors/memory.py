@@ -59,6 +59,9 @@ class MemoryVectors:
             batch = points[start : start + BATCH]
             yield [(p.chunk_id, p.document_id, p.project_id) for p in batch]
 
+    async def count(self, model: EmbeddingModel) -> int:
+        return len(self.models.get(model.key, {}))
+
     async def drop(self, model: EmbeddingModel) -> None:
         self.models.pop(model.key, None)
 

@@ -166,6 +166,15 @@ class PgVectors:
             )
         return [(row[0], row[1]) for row in rows]
 
+    async def count(self, model: EmbeddingModel) -> int:
+        async with self._connection() as connection:
+            number = await self._number(connection, model)
+            if number is None:
+                return 0
+            found = await connection.execute("SELECT tenant.count_vectors(%s)", [number])
+            row = await found.fetchone()
+        return 0 if row is None else int(row[0])
+
     async def drop(self, model: EmbeddingModel) -> None:
         """Drop the graph; the rows are the truth and stay."""
         async with self._connection() as connection:

@@ -115,6 +115,12 @@ class QdrantVectors:
             if after is None:
                 return
 
+    async def count(self, model: EmbeddingModel) -> int:
+        with client_errors():
+            if not await self._exists(model):
+                return 0
+            return (await self.client.count(_alias(model), exact=True)).count
+
     async def drop(self, model: EmbeddingModel) -> None:
         alias = _alias(model)
         with client_errors():

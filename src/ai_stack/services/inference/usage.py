@@ -2,16 +2,16 @@
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ai_stack.database import Database, inferences
+from ai_stack.database import Database, census, inferences
 from ai_stack.database.inferences import HourOfUse
 from ai_stack.errors import InvalidCursor, InvalidRequest
-from ai_stack.models.principals import Principal
-from ai_stack.models.usage import Period, Use, UseReport
+from ai_stack.models.principals import Principal, Scope
+from ai_stack.models.usage import Grouping, Period, Use, UseOfAll, UseOfAllReport, UseReport
 
 SPAN = timedelta(days=7)
 LONGEST_SPAN = timedelta(days=400)
@@ -19,6 +19,7 @@ FIRST = datetime.min.replace(tzinfo=UTC)
 
 # Newest first, then by name: what a page is sorted by, and its cursor stands for.
 Place: TypeAlias = tuple[float, str]
+Row: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,7 @@ class Usage:
 
         The hour that `since` lies in counts whole. Rows of the last second may be missing.
         """
-        end = _utc(until or datetime.now(UTC))
-        begin = _utc(since or end - SPAN).replace(minute=0, second=0, microsecond=0)
-        if not begin <= end <= begin + LONGEST_SPAN:
-            raise InvalidRequest(
-                f"since must lie before until, by at most {LONGEST_SPAN.days} days."
-            )
+        begin, end = _span(since, until)
         hours = await inferences.hours(self.database, principal.project_id, begin, end, model)
         uses = _grouped(hours, group)
         after = None if cursor is None else _place(cursor)
@@ -55,6 +51,63 @@ class Usage:
         page = rest[:limit]
         following = _cursor(page[-1]) if len(rest) > limit else None
         return UseReport(begin, end, page, _sum(hours), following)
+
+    async def report_all(
+        self,
+        principal: Principal,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        group: Grouping = "project",
+    ) -> UseOfAllReport:
+        """What was used in all projects between two times, by default in the last seven days.
+
+        Forbidden without `operate`.
+        """
+        principal.require(Scope.OPERATE)
+        begin, end = _span(since, until)
+        rows = await census.usage(self.database, begin, end, by_principal=group == "principal")
+        return UseOfAllReport(begin, end, _by(rows, group), _total(rows))
+
+
+def _span(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    end = _utc(until or datetime.now(UTC))
+    begin = _utc(since or end - SPAN).replace(minute=0, second=0, microsecond=0)
+    if not begin <= end <= begin + LONGEST_SPAN:
+        raise InvalidRequest(f"since must lie before until, by at most {LONGEST_SPAN.days} days.")
+    return begin, end
+
+
+def _by(rows: Iterable[Row], group: Grouping) -> list[UseOfAll]:
+    """One use for each project, principal of a project, or model."""
+    names = {
+        "project": ("project_id", "project"),
+        "principal": ("project_id", "project", "principal"),
+        "model": ("model",),
+    }[group]
+    found = defaultdict[tuple[object, ...], list[Row]](list)
+    for row in rows:
+        found[tuple(row[name] for name in names)].append(row)
+    uses = [
+        replace(_total(below), **dict(zip(names, key, strict=True)))  # type: ignore[arg-type]
+        for key, below in found.items()
+    ]
+    return sorted(uses, key=lambda use: -use.requests)
+
+
+def _total(rows: Iterable[Row]) -> UseOfAll:
+    found = list(rows)
+    requests = sum(row["requests"] for row in found)
+    spent_ms = sum(row["mean_ms"] * row["requests"] for row in found)
+    return UseOfAll(
+        requests,
+        sum(row["cached"] for row in found),
+        sum(row["prompt_tokens"] for row in found),
+        sum(row["completion_tokens"] for row in found),
+        sum(row["cost"] for row in found),
+        round(spent_ms / requests, 3) if requests else 0.0,
+        max((row["max_ms"] for row in found), default=0.0),
+    )
 
 
 def _grouped(hours: Iterable[HourOfUse], group: Period) -> list[Use]:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ai_stack.skill.context import Calls
 from ai_stack.skill.discovery import FoundSkill
 from ai_stack.skill.manifest import Permissions
 from ai_stack.skill.wire import Order, result_json
+from ai_stack.telemetry.metrics import Counted
 
 LOG_SHOWN = 40
 
@@ -52,6 +53,7 @@ class Execution:
     apart: Apart
     abilities: Abilities
     open_folders: tuple[Path, ...]
+    counted: Counted = field(default_factory=Counted)
 
     async def __call__(self, context: RunContext) -> Mapping[str, JSON]:
         """Do the run; what the skill could not do is SkillFailed, and never tried again.
@@ -110,6 +112,7 @@ class Execution:
             raise
 
     async def _log(self, context: RunContext, skill: str, status: str, took_s: float) -> None:
+        self.counted.skills.observe(took_s, skill, status)
         detail = json.dumps({"run": str(context.run.id)})
         try:
             async with self.database.transaction(context.principal.project_id) as tx:

@@ -1,4 +1,4 @@
-"""Watching."""
+"""Watching: numbers over all projects, and what workers count."""
 
 from importlib.resources import files
 
@@ -9,6 +9,6 @@ down_revision = "0010"
 
 
 def upgrade() -> None:
-    """See the script."""
+    """Functions that count, and the tables by which workers tell what they count."""
     script = files("ai_stack.database.migrations") / "sql" / "0011_watching.sql"
     op.get_bind().connection.cursor().execute(script.read_text())
