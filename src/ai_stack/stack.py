@@ -287,9 +287,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         limits=answering.limits,
         health=HealthChecks(_probes(doors, inference)),
         telemetry=doors.telemetry,
-        scrape=Scrape(
-            settings, doors.telemetry, database, doors.models, doors.vectors, inference
-        ),
+        scrape=Scrape(settings, doors.telemetry, database, doors.models, doors.vectors, inference),
     )
 
 

@@ -48,5 +48,3 @@ def migrate() -> None:
     if url is None:
         raise SettingsError("AI_STACK_DATABASE_ADMIN_URL is not set.")
     print(f"The database is at revision {upgrade(url)}.")
-
-
