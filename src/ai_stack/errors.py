@@ -9,6 +9,7 @@ AIStackError                    500 internal_error
 │   └── ModelTooLarge           422 model_too_large
 ├── Unauthenticated             401 unauthenticated
 ├── Forbidden                   403 forbidden
+│   └── PasswordExpired         403 password_expired
 ├── NotFound                    404 not_found
 │   └── ModelNotFound           404 model_not_found
 ├── MethodNotAllowed            405 method_not_allowed
@@ -103,6 +104,12 @@ class Forbidden(AIStackError):
     """These credentials do not allow this operation."""
 
     status, code = 403, "forbidden"
+
+
+class PasswordExpired(Forbidden):
+    """This password is good for choosing another one alone: change it first."""
+
+    code = "password_expired"
 
 
 class NotFound(AIStackError):

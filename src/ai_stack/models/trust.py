@@ -9,6 +9,7 @@ from uuid import UUID
 from ai_stack.models.principals import Role, Scope
 
 State: TypeAlias = Literal["active", "suspended", "deleting"]
+UserState: TypeAlias = Literal["active", "suspended"]
 Limits: TypeAlias = Mapping[str, int]
 
 
@@ -77,6 +78,35 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user without the password; one that is `temporary` is to be replaced at the first login."""
+
+    id: UUID
+    name: str
+    is_admin: bool
+    state: UserState
+    has_password: bool
+    temporary: bool
+    created_at: datetime
+    issuers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewUser:
+    """A user to be made, who logs in by a password, as an issuer's subject, or by both.
+
+    Without either a password is made up, and is `temporary`.
+    """
+
+    name: str
+    password: str | None = None
+    temporary: bool = False
+    is_admin: bool = False
+    issuer: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

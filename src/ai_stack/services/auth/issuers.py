@@ -29,11 +29,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LARGEST = 1 << 20
 
 
+def is_safe(url: str) -> bool:
+    """Whether nobody on the way can change what an address answers; on this machine http does."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    near = parts.scheme == "http" and parts.hostname in LOOPBACK
+    return bool(parts.hostname) and not parts.username and (near or parts.scheme == "https")
+
+
 def _address(url: str) -> str:
-    """An address that nobody on the way can change; on this machine http will do."""
-    parts = urlsplit(url)
-    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    if not safe or not parts.hostname or parts.username or parts.query or parts.fragment:
+    if not is_safe(url) or "?" in url or "#" in url:
         raise ValueError("must be an https address without a query")
     return url
 
@@ -76,7 +83,11 @@ class Issuer(BaseModel):
     roles_claim: str = Field("groups", description="claim of the groups that `roles` names")
     roles: Mapping[str, tuple[Grant, ...]] = Field(default_factory=dict)
     admins: frozenset[str] = Field(frozenset(), description="subjects that operate the stack")
-    newcomers: bool = Field(False, description="whether who signs on first becomes a user")
+    newcomers: bool = Field(False, description="whether whoever signs on first becomes a user")
+    domains: frozenset[str] = Field(
+        frozenset(), description="mail domains whose addresses, verified, make users all the same"
+    )
+    grants: tuple[Grant, ...] = Field((), description="what who becomes a user is given")
 
     @property
     def discovery(self) -> str:

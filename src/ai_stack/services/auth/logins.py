@@ -1,10 +1,11 @@
 """What a browser or a shell holds after a login: begun, read on every use, ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
-from ai_stack.database import Database, credentials, logins
+from ai_stack.database import Database, Transaction, audit, credentials, logins, users
 from ai_stack.database.logins import Kind
 from ai_stack.errors import Unauthenticated
 from ai_stack.models.trust import Credential
@@ -45,7 +46,10 @@ class Logins:
     async def end(self, token: str) -> UUID | None:
         """End one login; whose it was, None where it had ended before."""
         async with self.database.control() as tx:
-            return await logins.delete(tx, self._hash(token))
+            user_id = await logins.delete(tx, self._hash(token))
+            if user_id is not None:
+                await self._record(tx, "login.end", user_id, {})
+        return user_id
 
     async def end_all(self, user_id: UUID) -> int:
         """End every login of a user; how many there were."""
@@ -55,6 +59,13 @@ class Logins:
     async def sweep(self) -> int:
         """Forget the logins that are over; how many there were."""
         return await logins.sweep(self.database)
+
+    async def _record(
+        self, tx: Transaction, action: str, user_id: UUID, detail: Mapping[str, object]
+    ) -> None:
+        user = await users.user(tx, str(user_id))
+        name = "" if user is None else user.name
+        await audit.record(tx, name, action, str(user_id), detail=detail)
 
     def _hash(self, token: str) -> bytes:
         return hidden(token, self.secrets.pepper)

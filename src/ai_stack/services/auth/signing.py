@@ -1,0 +1,109 @@
+"""The keys that sign the stack's own tokens: made, sealed, rotated and published."""
+
+import base64
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from ai_stack.database import Database, audit, signing_keys
+from ai_stack.database.signing_keys import SealedKey
+from ai_stack.errors import StackError
+from ai_stack.models.principals import Principal, Scope
+from ai_stack.services.encryption import envelopes
+
+# Every client knows ES256; few know Ed25519 by the name that it has now.
+ALGORITHM, CURVE = "ES256", "P-256"
+PURPOSE = "signing keys"
+LONGEST = timedelta(hours=1)  # that a token holds, so a retired key verifies no longer
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SigningKeys:
+    """Keys in the database, each in an envelope under `sealing`, which is not there."""
+
+    database: Database
+    sealing: bytes
+
+    async def current(self) -> tuple[str, ECKey]:
+        """The key that signs now and its id, made where there is none."""
+        found = await self._current()
+        if found is None:
+            await self._renew(timedelta(0) if await self._is_lost() else None)
+            found = await self._current()
+        if found is None:
+            raise StackError("No key to sign tokens with could be made; try again.")
+        return found
+
+    async def find(self, id: str) -> ECKey | None:
+        """A key that verifies still."""
+        found = await signing_keys.keys(self.database, id)
+        return self._opened(found[0]) if found else None
+
+    async def published(self) -> list[Mapping[str, Any]]:
+        """The public parts of the keys that verify, as a JWK Set has them."""
+        opened = [(key.id, self._opened(key)) for key in await signing_keys.keys(self.database)]
+        return [
+            {**key.as_dict(private=False), "kid": id, "use": "sig", "alg": ALGORITHM}
+            for id, key in opened
+            if key is not None
+        ]
+
+    async def rotate(self, principal: Principal, *, at_once: bool = False) -> str:
+        """Sign with another key from now on; its id.
+
+        What the old ones signed holds until it expires; with `at_once` it is refused, as after
+        a theft. Raises Forbidden.
+        """
+        principal.require(Scope.OPERATE)
+        await self._renew(timedelta(0) if at_once else LONGEST, principal.name)
+        return (await self.current())[0]
+
+    async def sweep(self) -> int:
+        """Forget the keys that verify nothing any more; how many there were."""
+        return await signing_keys.sweep(self.database)
+
+    async def _renew(self, verifies: timedelta | None, actor: str = "gateway") -> None:
+        id, sealed = self._made()
+        async with self.database.control() as tx:
+            if verifies is not None:
+                await signing_keys.retire(tx, verifies)
+            if await signing_keys.insert(tx, id, sealed):
+                await audit.record(tx, actor, "signing_key.rotate", id)
+
+    async def _current(self) -> tuple[str, ECKey] | None:
+        for found in await signing_keys.keys(self.database):
+            key = self._opened(found) if found.is_current else None
+            if key is not None:
+                return found.id, key
+        return None
+
+    async def _is_lost(self) -> bool:
+        """Whether there is a current key that cannot be opened: its secret is another one."""
+        return any(key.is_current for key in await signing_keys.keys(self.database))
+
+    def _made(self) -> tuple[str, bytes]:
+        id = base64.b32encode(secrets.token_bytes(10)).decode().lower()
+        content = ECKey.generate_key(CURVE).as_pem(private=True)
+        return id, envelopes.seal(self.sealing, content, _place(id))
+
+    def _opened(self, key: SealedKey) -> ECKey | None:
+        """None for one that was sealed with another secret."""
+        try:
+            return _opened(self.sealing, key.id, key.sealed)
+        except (envelopes.Unopened, JoseError, ValueError):
+            return None
+
+
+@lru_cache(16)
+def _opened(sealing: bytes, id: str, sealed: bytes) -> ECKey:
+    return ECKey.import_key(envelopes.open(sealing, sealed, _place(id)))
+
+
+def _place(id: str) -> bytes:
+    return envelopes.place("control.signing_keys", id, "sealed", PURPOSE)
