@@ -16,10 +16,12 @@ from ai_stack.stack import Stack
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, face: Mcp | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway that listens on a free port."""
+async def gateway(
+    settings: Settings, face: Mcp | None = None, port: int = 0
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway that listens on a free port, or on this one."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(
             create_app(settings, face=face),
             http=Connection,

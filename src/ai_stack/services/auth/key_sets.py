@@ -50,6 +50,14 @@ class KeySet:
             raise IssuerUnavailable
         return self._keys.get(kid)
 
+    async def only(self) -> PublicKey | None:
+        """The key of an issuer that has no other, which a token need not name."""
+        if time.monotonic() - self._fetched_at > FRESH_S or not self._keys:
+            await self._refresh("")
+        if time.monotonic() - self._fetched_at > USABLE_S:
+            raise IssuerUnavailable
+        return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+
     async def _refresh(self, kid: str) -> None:
         """Ask again, unless that was done a moment ago: strangers invent ids too."""
         async with self._lock:

@@ -42,18 +42,22 @@ class Unproven:
     issuer: str
 
     @classmethod
-    def read(cls, token: str) -> "Unproven | None":
-        """None for what is no token of this kind; Unauthenticated for one that is malformed."""
+    def read(cls, token: str, *, names_key: bool = True) -> "Unproven | None":
+        """None for what is no token of this kind; Unauthenticated for one that is malformed.
+
+        Without `names_key` the `kid` may be missing, and is empty then.
+        """
         parts = COMPACT.fullmatch(token)
         if parts is None:
             return None
         header, claims = _object(parts[1]), _object(parts[2])
         algorithm, kid, issuer = header.get("alg"), header.get("kid"), claims.get("iss")
+        is_named = _is_text(kid) or (not names_key and "kid" not in header)
         if not LEADING_ASTRAY.isdisjoint(header):
             raise Unauthenticated(REFUSED)
-        if not (_is_text(algorithm) and _is_text(kid) and _is_text(issuer)):
+        if not (_is_text(algorithm) and is_named and _is_text(issuer)):
             raise Unauthenticated(REFUSED)
-        return cls(token, str(algorithm), str(kid), str(issuer))
+        return cls(token, str(algorithm), str(kid or ""), str(issuer))
 
 
 def proven(

@@ -7,7 +7,6 @@ CREATE TABLE control.devices (
   address    text NOT NULL,
   state      text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'approved', 'denied')),
   user_id    uuid REFERENCES control.users ON DELETE CASCADE,
-  issuer     text,
   interval_s integer NOT NULL,
   polled_at  timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
@@ -16,7 +15,6 @@ CREATE TABLE control.devices (
 );
 CREATE INDEX devices_expiry ON control.devices (expires_at);
 COMMENT ON COLUMN control.devices.code IS 'what the person compares and types';
-COMMENT ON COLUMN control.devices.issuer IS 'where the person who approved had signed in';
 
 -- Wrong codes that a user has typed since a moment: few are free.
 CREATE TABLE control.guesses (
