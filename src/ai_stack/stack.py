@@ -26,12 +26,12 @@ from ai_stack.services.agent import KIND as AGENT
 from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.agent import Agent, Working
 from ai_stack.services.agent.toolbox import Toolbox
+from ai_stack.services.auth.accounts import Accounts
 from ai_stack.services.auth.auditing import Audit
 from ai_stack.services.auth.identity import Identity
 from ai_stack.services.auth.issuers import Issuer, open_issuers
 from ai_stack.services.auth.keys import Keys
-from ai_stack.services.auth.logins import Logins
-from ai_stack.services.auth.secrets import open_secrets
+from ai_stack.services.auth.secrets import open_secrets, secret
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
@@ -116,7 +116,7 @@ class Stack:
     identity: Identity
     keys: Keys
     issuers: tuple[Issuer, ...]
-    logins: Logins
+    accounts: Accounts
     audit: Audit
     limits: Limits
     health: HealthChecks
@@ -249,10 +249,11 @@ def _parsers(settings: Settings) -> ParserPool:
 def _assembled(settings: Settings, doors: _Doors) -> Stack:
     database, answering = doors.database, _answering(settings, doors)
     secrets = open_secrets(settings.secrets)
-    logins = Logins(database, secrets, settings.login_browser_s, settings.login_shell_s)
-    issuers, readers = open_issuers(settings.issuers), (logins.read,)
+    issuers = open_issuers(settings.issuers)
+    master = secret(settings.secrets, "master")
+    accounts = Accounts.of(database, secrets, master, issuers, settings)
     mode = "required" if issuers and settings.auth == "auto" else settings.auth
-    identity = Identity(database, secrets, mode, settings.auth_grace_s, readers)
+    identity = Identity(database, secrets, mode, settings.auth_grace_s, accounts.readers)
     working = _working(settings, doors, answering, identity)
     stored = StoredResponses(database)
     inference, runs = answering.inference, working.runs
@@ -267,7 +268,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         uploads=_uploads(settings, database, runs),
         exports=Exports(database),
         watching=_watching(settings, database, runs, working.imports),
-        retention=Retention(database, stored),
+        retention=Retention(database, stored, (accounts.sweep,)),
         embeddings=working.embeddings,
         maintenance=working.maintenance,
         inference=inference,
@@ -282,7 +283,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         identity=identity,
         keys=Keys(database, secrets),
         issuers=issuers,
-        logins=logins,
+        accounts=accounts,
         audit=Audit(database),
         limits=answering.limits,
         health=HealthChecks(_probes(doors, inference)),

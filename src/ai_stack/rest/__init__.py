@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from ai_stack.rest import (
     agent,
+    auth,
     documents,
     embeddings,
     generation,
@@ -18,13 +19,14 @@ from ai_stack.rest import (
     search,
     sessions,
     skills,
+    users,
 )
 from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
     *(health, metrics, page, imports, documents, search, runs, index, embeddings),
-    *(generation, inference, sessions, skills, agent, keys),
+    *(generation, inference, sessions, skills, agent, keys, auth, users),
 )
 
 

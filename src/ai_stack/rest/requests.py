@@ -17,10 +17,9 @@ from ai_stack.errors import AIStackError, Forbidden, InvalidRequest, Unauthentic
 from ai_stack.models.principals import Principal
 from ai_stack.models.principals import Scope as Permission
 from ai_stack.rest import limits
+from ai_stack.rest.cookies import EXPLICIT, check_origin
 from ai_stack.rest.weight import check_weight
 from ai_stack.stack import Stack
-
-EXPLICIT = (b"authorization", b"x-api-key")  # what no page can have a browser send by itself
 
 
 class JsonRequest(Request):
@@ -79,6 +78,8 @@ async def caller_of(scope: Scope) -> Principal:
     carried = state.get("carried", ())
     if state.get("abroad") and not any(name in EXPLICIT for name, _ in carried):
         raise Forbidden("Pages of other sites cannot ask this gateway.")
+    if stack.identity.is_required:
+        check_origin(scope, carried, stack.settings.public_url)
     verdicts = stack.telemetry.counted.authentications
     try:
         principal = await stack.identity.resolve(carried)

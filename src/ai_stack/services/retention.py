@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 from ai_stack.database import Database, artifacts, budgets, inferences, locks, runs
 from ai_stack.errors import AIStackError
@@ -14,6 +16,9 @@ ANSWERS, ENDED_RUNS, UPLOADS = timedelta(days=2), timedelta(days=30), timedelta(
 INFERENCES, RESPONSES = timedelta(days=90), timedelta(days=30)
 BUDGETS = timedelta(days=400)
 PAUSE_S, RETRY_S = 3600.0, 60.0
+
+# Forgets what is old of another part; how much that was.
+Sweep: TypeAlias = Callable[[], Awaitable[int]]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ class Retention:
 
     database: Database
     responses: StoredResponses
+    others: Sequence[Sweep] = ()
 
     async def sweep(self) -> int:
         """Forget what is old, of every project; how many rows there were."""
@@ -33,6 +39,8 @@ class Retention:
         swept += await inferences.sweep(self.database, INFERENCES)
         swept += await self.responses.sweep(RESPONSES)
         swept += await budgets.sweep(self.database, BUDGETS)
+        for sweep in self.others:
+            swept += await sweep()
         for project in await runs.projects(self.database):
             async with self.database.transaction(project) as tx:
                 swept += await runs.delete_uploads(tx, UPLOADS)
