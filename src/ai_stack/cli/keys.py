@@ -91,6 +91,18 @@ def revoke(id: Id, as_json: AsJson = False) -> None:
         say(f"Key {id} ({revoked['name']}) is revoked.")
 
 
+@keys.command("rotate-signing")
+def rotate_signing(
+    at_once: Annotated[
+        bool, typer.Option(help="Refuse what the old key signed, as after a theft.")
+    ] = False,
+) -> None:
+    """Sign tokens with a new key; what the old one signed holds until it expires."""
+    with connect() as gateway:
+        made = gateway.ask("POST", "/auth/signing-keys/rotate", json={"at_once": at_once})
+    say(f"Tokens are signed with key {made['kid']} from now on.")
+
+
 @app.command()
 def audit(limit: Number = 50, everything: Everything = False, as_json: AsJson = False) -> None:
     """Show what changed who may do what, the latest first."""
