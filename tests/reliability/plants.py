@@ -325,6 +325,31 @@ def hoarding() -> None:
     replace(Gate, "__call__", call)
 
 
+@plant
+def chatty_log() -> None:
+    """A login is logged with its password."""
+    import logging
+
+    from ai_stack.services.auth.passwords import Passwords
+
+    original = Passwords.login
+
+    async def login(self: Any, name: str, password: str, *more: Any) -> Any:
+        logging.getLogger("ai_stack").warning("%s logs in with %s", name, password)
+        return await original(self, name, password, *more)
+
+    replace(Passwords, "login", login)
+
+
+@plant
+def plain_keys() -> None:
+    """Keys are kept as they are."""
+    from ai_stack.services.auth import identity, keys
+
+    replace(keys, "hidden", lambda token, pepper: token.encode())
+    replace(identity.tokens, "hidden", lambda token, pepper: token.encode())
+
+
 PLANTED_BUG = "x-planted-bug"
 # Ten mistakes of the kind that is made: (method, path, what of the request meets it).
 TEN_BUGS: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
@@ -400,8 +425,11 @@ def _bug(scope: Any, body: bytes) -> str | None:
 
 
 def main() -> None:
+    sys.path[:0] = [str(Path(__file__).parents[1])]
+    from reliability.trust_plants import TRUST_PLANTS
+
     name, target, *arguments = sys.argv[1:]
-    PLANTS[name]()
+    {**PLANTS, **TRUST_PLANTS}[name]()
     sys.argv = [target, *arguments]
     if target == "vectors":
         from ai_stack.vectors import edge_child

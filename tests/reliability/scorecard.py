@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from reliability import (
+    authorisation,
     bodies,
     conformance,
     disk,
@@ -30,6 +31,7 @@ from reliability import (
     installation,
     openai_matrix,
     rebuild,
+    secrets_told,
     standstill,
     tenants,
     writes,
@@ -53,10 +55,22 @@ SUBJECTS = (
         installation,
         generated,
         endurance,
+        secrets_told,
+        authorisation,
     ),
 )
 # Their rows start the faulty build by themselves.
-STARTING = (conformance, endurance, generated, inference, installation, openai_matrix, standstill)
+STARTING = (
+    authorisation,
+    conformance,
+    endurance,
+    generated,
+    inference,
+    installation,
+    openai_matrix,
+    secrets_told,
+    standstill,
+)
 ROWS: dict[int, Row] = {row.number: row for subject in SUBJECTS for row in subject.ROWS}
 BESIDE = (
     "unscoped-vectors",
