@@ -209,7 +209,8 @@ def _look(told: Told, ground: Ground) -> None:
     """Everything that is written down or printed."""
     for verb in SHOWN_BY:
         told.hear(f"ai-stack {verb}", _printed(ground, verb))
-    for file in (ground.settings.data_dir / "logs").iterdir():
+    logs = (*(ground.settings.data_dir / "logs").iterdir(), *ground.folder.glob("*.log"))
+    for file in logs:
         told.hear(f"log {file.name}", file.read_bytes())
     for folder in ground.settings.data_dir.glob("redis*"):
         for file in filter(Path.is_file, folder.rglob("*")):
