@@ -25,6 +25,7 @@ from ai_stack.server import create_api
 from ai_stack.settings import Settings, variable_of
 from ai_stack.skill.discovery import CODE, OURS, SCHEMA, derived_schema, discover_skills
 from ai_stack.skill.manifest import Manifest
+from ai_stack.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path(ai_stack.__file__).parent
@@ -84,6 +85,15 @@ FACE_CODES = (
     ("http_error", "any", "HTTP itself was used wrongly; `status` and `detail` tell."),
 )
 
+ABOUT_METRICS = """\
+# Metrics
+
+`GET /metrics` tells them in Prometheus' text form to who may operate the stack.
+[Monitoring](../guides/monitoring.md) says how to collect and show them. A counter's name ends in
+`_total`; a histogram has `_bucket`, `_sum` and `_count` series. No label names a user, a key or a
+project; what a label may be is bounded, and what is over that is `other`.\
+"""
+
 # The field that each section of the settings begins with.
 SECTIONS = {
     "data_dir": "The stack",
@@ -93,6 +103,7 @@ SECTIONS = {
     "embedder_url": "Embeddings",
     "rerank_url": "Search",
     "import_max_file_bytes": "Imports and requests",
+    "log_format": "Logs, metrics and traces",
 }
 WORKED_OUT = {
     "data_dir": "$XDG_DATA_HOME/nixos-ai-stack, else ~/.local/share/nixos-ai-stack",
@@ -120,6 +131,7 @@ def pages() -> dict[Path, str]:
         "errors": errors_page,
         "api": api_page,
         "modules": modules_page,
+        "metrics": metrics_page,
     }
     found = {
         ROOT / f"docs/reference/{name}.md": "\n".join([NOTE, "", *page()]).rstrip() + "\n"
@@ -405,6 +417,18 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {}))}"
     return str(schema.get("format") or schema.get("type") or "any")
+
+
+def metrics_page() -> Iterator[str]:
+    """Every instrument: its name, kind, labels and meaning."""
+    yield ABOUT_METRICS
+    for part in vars(Metrics()).values():
+        title, _, about = (part.__doc__ or "").partition("\n\n")
+        yield from ("", f"## {title.rstrip('.')}", "", " ".join(about.split()), "")
+        yield from ("| metric | kind | labels | meaning |", "|---|---|---|---|")
+        for one in vars(part).values():
+            labels = " ".join(f"`{label}`" for label in one.labels)
+            yield f"| `{one.name}` | {one.kind} | {labels} | {_cell(one.about)} |"
 
 
 def modules_page() -> Iterator[str]:

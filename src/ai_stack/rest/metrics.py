@@ -53,7 +53,8 @@ Watcher = Annotated[Principal, Depends(Watches(Scope.OPERATE))]
 @router.get("/metrics")
 async def metrics(stack: UseStack, caller: Watcher) -> Response:
     """Everything that is measured, in Prometheus' text form; answers with each part down too."""
-    return Response(await stack.scrape.text(stack.health), media_type=CONTENT_TYPE)
+    found = await stack.scrape.text(stack.health, stack.limits)
+    return Response(found, media_type=CONTENT_TYPE)
 
 
 @router.get("/reports/slow")

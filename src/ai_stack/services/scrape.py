@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from ai_stack.caches.statistics import CacheStatistics
+from ai_stack.caches.statistics import CacheHealth, CacheStatistics
 from ai_stack.database import Database, census
 from ai_stack.errors import AIStackError
 from ai_stack.models.health import Health
@@ -19,6 +19,7 @@ from ai_stack.services.auth.credentials import Pairs, digest
 from ai_stack.services.embedding import Models
 from ai_stack.services.health import HealthChecks
 from ai_stack.services.inference import Inference
+from ai_stack.services.limits import Limits
 from ai_stack.settings import Settings
 from ai_stack.telemetry import Telemetry
 from ai_stack.telemetry.exposition import text_of
@@ -100,13 +101,17 @@ class Scrape:
     points: Countable
     inference: Inference
     watchers: Watchers = field(default_factory=Watchers)
-    _cache: CacheStatistics = field(init=False)
+    _stores: dict[str, CacheStatistics] = field(init=False)
+    _limits: Limits | None = None
     _health: HealthChecks | None = None
     _workers: Mapping[str, float] = field(default_factory=dict)
     _looks: list[Look] = field(init=False)
 
     def __post_init__(self) -> None:
-        found, self._cache = self._found, CacheStatistics(self.settings.redis or "")
+        found, settings = self._found, self.settings
+        self._stores = {"cache": CacheStatistics(settings.redis or "")}
+        if settings.redis_kept != settings.redis:
+            self._stores["kept"] = CacheStatistics(settings.redis_kept or "")
         self._looks = [
             Look(self._parts, (found.up, found.probe)),
             Look(self._postgres, _of_postgres(found)),
@@ -120,9 +125,9 @@ class Scrape:
     def _found(self) -> Found:
         return self.telemetry.metrics.found
 
-    async def text(self, health: HealthChecks) -> str:
+    async def text(self, health: HealthChecks, limits: Limits) -> str:
         """The exposition now; `health` knows the parts. Takes DEADLINE_S at the longest."""
-        self._health = health
+        self._health, self._limits = health, limits
         begun = [task for look in self._looks if (task := look.begin()) is not None]
         if begun:
             await asyncio.wait(begun, timeout=DEADLINE_S)
@@ -138,6 +143,10 @@ class Scrape:
         self.telemetry.own.look()
         self._engines()
         shown, journal = self.telemetry.metrics.process, self.inference.journal
+        if self._limits is not None:
+            for kind, count in self._limits.refused.items():
+                self.telemetry.counted.limits_refused.set(count, kind)
+            self.telemetry.counted.limits_degraded.set(self._limits.degraded)
         shown.queue.set(self.inference.router.waiting)
         shown.log_waiting.set(journal.waiting)
         shown.log_dropped.set(journal.dropped)
@@ -215,21 +224,16 @@ class Scrape:
         self._found.workers.set(len(found.gauges))
 
     async def _redis(self) -> None:
-        health = await self._cache.read()
-        if health is None:
-            return
-        found = self._found
-        found.redis_memory.set(health.memory_bytes)
-        found.redis_limit.set(health.memory_limit_bytes)
-        found.redis_clients.set(health.clients)
-        found.evictions.set(health.evictions)
-        found.lookups.set(health.hits, "hit")
-        found.lookups.set(health.misses, "miss")
+        for store, statistics in self._stores.items():
+            health = await statistics.read()
+            if health is not None:
+                _show_redis(self._found, store, health)
 
     async def aclose(self) -> None:
         for look in self._looks:
             await look.aclose()
-        await self._cache.aclose()
+        for statistics in self._stores.values():
+            await statistics.aclose()
 
 
 def _show_postgres(found: Found, health: census.ServerHealth) -> None:
@@ -247,6 +251,15 @@ def _show_postgres(found: Found, health: census.ServerHealth) -> None:
     found.replication_lag.clear()
     if health.replication_lag_s is not None:
         found.replication_lag.set(health.replication_lag_s)
+
+
+def _show_redis(found: Found, store: str, health: CacheHealth) -> None:
+    found.redis_memory.set(health.memory_bytes, store)
+    found.redis_limit.set(health.memory_limit_bytes, store)
+    found.redis_clients.set(health.clients, store)
+    found.evictions.set(health.evictions, store)
+    found.lookups.set(health.hits, store, "hit")
+    found.lookups.set(health.misses, store, "miss")
 
 
 def _show_counts(shown: Counter, counts: census.Counts) -> None:

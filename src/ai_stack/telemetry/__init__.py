@@ -35,7 +35,7 @@ class Telemetry:
 
     def inferences(self, records: Sequence[InferenceRecord]) -> None:
         """These have ended: count them, and trace them where that is wanted."""
-        observe(self.metrics, records)
+        observe(self.counted, records)
         if self.tracing is not None:
             self.tracing.inferences(records)
 

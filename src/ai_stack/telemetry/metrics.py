@@ -32,7 +32,11 @@ class Metrics:
 
 
 class Counted:
-    """What happens in a process."""
+    """What happens in a process.
+
+    Each counts for itself: `process` is `gateway`, or `worker` for the sum of all workers, which
+    every gateway tells alike.
+    """
 
     def __init__(self) -> None:
         self.requests = Histogram(
@@ -47,6 +51,9 @@ class Counted:
         )
         self.limits_refused = Counter(
             "aidb_limits_refused_total", "Requests over a limit, by the limit's name.", "limit"
+        )
+        self.limits_degraded = Counter(
+            "aidb_limits_degraded_total", "Decisions on limits that were made without Redis."
         )
         self.mcp_calls = Histogram(
             "aidb_mcp_call_seconds", "Calls of MCP tools by their duration.", "tool", "outcome"
@@ -125,7 +132,10 @@ class Counted:
 
 
 class Process:
-    """What a process is at the moment of a scrape."""
+    """What a process is at the moment of a scrape.
+
+    Of several workers the largest value is told.
+    """
 
     def __init__(self) -> None:
         self.build = Gauge("aidb_build_info", "1, with the versions.", "version", "python")
@@ -155,7 +165,11 @@ class Process:
 
 
 class Found:
-    """What is true of the whole stack, looked up for a scrape."""
+    """What is true of the whole stack.
+
+    It is looked up for a scrape, so every gateway tells the same; what cannot be found out now is
+    left out.
+    """
 
     def __init__(self) -> None:
         self.up = Gauge("aidb_up", "Whether a part answers.", "part")
@@ -213,13 +227,21 @@ class Found:
         )
 
     def _redis(self) -> None:
-        self.redis_memory = Gauge("aidb_redis_memory_bytes", "Memory that Redis uses.")
-        self.redis_limit = Gauge(
-            "aidb_redis_memory_limit_bytes", "Memory that Redis may use; 0 is without bound."
+        self.redis_memory = Gauge(
+            "aidb_redis_memory_bytes",
+            "Memory that Redis uses: of the cache, or what is kept.",
+            "store",
         )
-        self.redis_clients = Gauge("aidb_redis_clients", "Connections to Redis.")
-        self.evictions = Counter("aidb_redis_evictions_total", "Keys that made room for others.")
-        self.lookups = Counter("aidb_redis_lookups_total", "Keys asked for: hit or miss.", "result")
+        self.redis_limit = Gauge(
+            "aidb_redis_memory_limit_bytes", "Memory that it may use; 0 is without bound.", "store"
+        )
+        self.redis_clients = Gauge("aidb_redis_clients", "Connections to Redis.", "store")
+        self.evictions = Counter(
+            "aidb_redis_evictions_total", "Keys that made room for others.", "store"
+        )
+        self.lookups = Counter(
+            "aidb_redis_lookups_total", "Keys asked for: hit or miss.", "store", "result"
+        )
 
 
 def _instruments(holder: object) -> Iterator[Any]:
