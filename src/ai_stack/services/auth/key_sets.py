@@ -7,12 +7,13 @@ import asyncio
 import json
 import logging
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from ai_stack.errors import Unavailable
@@ -123,9 +124,10 @@ def _key(told: object) -> PublicKey | None:
     if not isinstance(told, dict) or told.get("use", "sig") != "sig":
         return None
     kind = KINDS.get(str(told.get("kty")))
-    try:
-        key = None if kind is None else kind.import_key({k: told[k] for k in told if k != "d"})
-    except (JoseError, ValueError, TypeError, KeyError):
-        return None
+    with warnings.catch_warnings(action="ignore", category=SecurityWarning):
+        try:
+            key = None if kind is None else kind.import_key({k: told[k] for k in told if k != "d"})
+        except (JoseError, ValueError, TypeError, KeyError):
+            return None
     is_weak = isinstance(key, RSAKey) and key.public_key.key_size < WEAKEST_RSA
     return None if is_weak else key
