@@ -55,7 +55,6 @@ from ai_stack.services.inference.similar import SimilarAnswers
 from ai_stack.services.inference.stored import StoredResponses
 from ai_stack.services.inference.usage import Usage
 from ai_stack.services.limits import Limits
-from ai_stack.services.limits.budgets import Budgets
 from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.renewals import Renewals
@@ -295,7 +294,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
 def _answering(settings: Settings, doors: _Doors) -> _Answering:
     renewals, counted = Renewals(doors.cache), doors.telemetry.counted
     indexing = Indexing(doors.database, doors.models, doors.vectors, renewals, counted)
-    limits = Limits(doors.counters, Budgets(doors.database), settings.limits_without_redis)
+    limits = Limits.over(doors.counters, doors.database, settings.limits_without_redis)
     inference, search = _inference(settings, doors, limits), _search(settings, doors)
     documents = Documents(doors.database, indexing, limits)
     generation = Generation(inference, search)

@@ -25,7 +25,7 @@ from ai_stack.models.trust import NewKey
 from ai_stack.services.inference.charging import Charge
 from ai_stack.services.limits import Limits
 from ai_stack.services.limits import budgets as leases
-from ai_stack.services.limits.budgets import Budgets
+from ai_stack.services.limits.budgets import Budget
 from ai_stack.services.limits.rules import Rule
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
@@ -52,10 +52,16 @@ def limited(**limits: int) -> Principal:
     return Principal(name="limited", key_id=subject[4:], limits={subject: limits})
 
 
-def rule_of(principal: Principal) -> Rule:
-    ((subject, limits),) = principal.limits.items()
-    ((name, most),) = limits.items()
-    return Rule.read(subject, name, most)
+def only(limits: Limits, principal: Principal, now: float | None = None) -> Budget:
+    """What a process holds of the one limit that a principal has."""
+    ((subject, named),) = principal.limits.items()
+    ((name, most),) = named.items()
+    return limits.budgets.of(Rule.read(subject, name, most), now or time.time())
+
+
+def alone(database: Database) -> Limits:
+    """The limits of a process that does not look after them."""
+    return Limits.over(open_counters("memory:"), database, "local")
 
 
 @asynccontextmanager
@@ -68,7 +74,7 @@ async def several(database_url: str, redis: servers.Redis, number: int) -> Async
             exits.push_async_callback(database.aclose)
             counters = open_counters(f"unix://{redis.socket}")
             exits.push_async_callback(counters.aclose)
-            limits = Limits(counters, Budgets(database))
+            limits = Limits.over(counters, database, "local")
             await exits.enter_async_context(limits.running())
             found.append(limits)
         yield found
@@ -134,24 +140,17 @@ async def test_amounts_of_all_sizes_never_pass_a_budget(
 
 async def test_a_gateway_that_is_killed_loses_a_slice_at_most(database: Database) -> None:
     caller = limited(requests_per_day=6400)
-    killed, other = Budgets(database), Budgets(database)
-    now = time.time()
-    assert await killed.take(killed.of(rule_of(caller), now), 1) == 1
+    killed, other = alone(database), alone(database)
+    assert await admitted(killed, caller, 1) == 1
     assert await spent(database, caller) == 100  # of which 99 are lost
-    budget = other.of(rule_of(caller), now)
-    taken = 0
-    while await other.take(budget, 1):
-        taken += 1
-    assert taken == 6400 - 100
+    assert await admitted(other, caller, 6400) == 6300
 
 
 async def test_the_slice_shrinks_to_what_is_needed(database: Database) -> None:
-    caller = limited(requests_per_day=200)
-    budgets = Budgets(database)
-    budget = budgets.of(rule_of(caller), time.time())
+    caller, limits = limited(requests_per_day=200), alone(database)
     held = []
-    while await budgets.take(budget, 1):
-        held.append(budget.held)
+    while await admitted(limits, caller, 1):
+        held.append(only(limits, caller).held)
     assert (len(held), max(held), held[-30:]) == (200, 2, [0] * 30)
 
 
@@ -159,33 +158,39 @@ async def test_what_lies_idle_goes_back(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "IDLE_S", 0.0)
-    caller = limited(requests_per_day=6400)
-    budgets = Budgets(database)
-    await budgets.take(budgets.of(rule_of(caller), time.time()), 1)
+    caller, limits = limited(requests_per_day=6400), alone(database)
+    await admitted(limits, caller, 1)
     await asyncio.sleep(0.01)
-    await budgets.look()
+    await limits.budgets.look()
     assert await spent(database, caller) == 1
 
 
 async def test_a_budget_begins_anew_with_its_period(database: Database) -> None:
-    caller = limited(requests_per_day=3)
-    budgets, today = Budgets(database), time.time()
-    for now in (today, today + 86400):
-        budget = budgets.of(rule_of(caller), now)
-        assert [await budgets.take(budget, 1) for _ in range(4)] == [1, 1, 1, 0]
+    caller, limits, today = limited(requests_per_day=64000), alone(database), time.time()
+    await admitted(limits, caller, 1)
+    tomorrow = only(limits, caller, today + 86400)
+    assert (tomorrow.held, tomorrow.left) == (0, 64000)
+    await limits.budgets.look()
+    assert await spent(database, caller) == 1
 
 
 async def test_a_lease_is_not_lost_with_who_asked_for_it(database: Database) -> None:
-    caller = limited(requests_per_day=100)
-    budgets = Budgets(database)
-    budget = budgets.of(rule_of(caller), time.time())
-    task = asyncio.create_task(budgets.take(budget, 1))
+    caller, limits = limited(requests_per_day=100), alone(database)
+    task = asyncio.create_task(admitted(limits, caller, 1))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(0.3)
-    await budgets.close()
+    await limits.budgets.close()
     assert await spent(database, caller) == 0
+
+
+async def test_what_one_limit_refuses_counts_for_no_other(database: Database) -> None:
+    caller = limited(requests_per_day=100, requests_per_hour=30)
+    limits = alone(database)
+    assert await admitted(limits, caller, 90) == 30
+    await limits.budgets.close()
+    assert await spent(database, caller) == 30
 
 
 async def test_tokens_are_reserved_and_settled(database_url: str, redis: servers.Redis) -> None:
@@ -199,7 +204,8 @@ async def test_tokens_are_reserved_and_settled(database_url: str, redis: servers
 
         await use(600, 100)
         await use(2000, 300)  # more than is left is reserved as what is left
-        assert [q.left for q in limits.quotas(limits.plan(caller, None))][1] == 600
+        stand = limits.standing(limits.plan(caller, None), time.time())
+        assert [one.left for one in stand] == [600, 600]
         await use(500, 900)  # which is more than is left: the answer was longer
         with pytest.raises(LimitExceeded):
             await limits.reserve(caller, "tokens", 1, partly=True)
@@ -218,8 +224,7 @@ async def test_tokens_are_reserved_and_settled(database_url: str, redis: servers
 async def test_who_leaves_a_stream_has_had_what_came(
     database: Database, usage: Any, outcome: Any, first_token_ms: Any, used: int
 ) -> None:
-    limits = Limits(open_counters("memory:"), Budgets(database))
-    caller = limited(tokens_per_day=1000)
+    caller, limits = limited(tokens_per_day=1000), alone(database)
     held = await limits.reserve(caller, "tokens", 50, partly=True)
     record = InferenceRecord("", 0.0, DEFAULT_PROJECT, "", "chat", "m")
     record.usage, record.outcome, record.first_token_ms = usage, outcome, first_token_ms
@@ -238,7 +243,7 @@ class House:
     async def key(self, **limits: int) -> dict[str, str]:
         named = {name.replace("__", "."): most for name, most in limits.items()}
         scopes = frozenset(Scope) - {Scope.OPERATE, Scope.MANAGE}
-        key, token = await self.stack.keys.create(
+        _, token = await self.stack.keys.create(
             Principal(), NewKey("limited", scopes, limits=named)
         )
         return {"Authorization": f"Bearer {token}"}

@@ -1,12 +1,11 @@
 """The door to counters that end by themselves: in Redis, or in this process.
 
-What is taken of several counters is taken of all or of none. No script is needed for that to be
-exact: a counter is a whole number of 64 bits that begins `most` below the largest, and Redis's
-own BITFIELD refuses to add what would overflow it, in one step.
+No script is needed for them to be exact: a counter is a whole number of 64 bits that begins `most`
+below the largest, and Redis's own BITFIELD refuses to add what would overflow it, in one step.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 from urllib.parse import urlsplit
@@ -22,16 +21,12 @@ SWEPT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So much of one counter, which allows `most`; `partly`: what is left will do as well.
-
-    A counter is kept for `ttl_s` after it was begun.
-    """
+    """So much of one counter, which allows `most`; it is kept for `ttl_s` after it was begun."""
 
     key: str
     most: int
     amount: int
     ttl_s: int
-    partly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +40,8 @@ class Taken:
 class Counters(Protocol):
     """Counters by their keys; every method raises Unavailable when the server is down."""
 
-    async def take(self, counts: Sequence[Count]) -> list[Taken]:
-        """Take of each counter; where one refuses nothing is taken of the others."""
+    async def take(self, count: Count) -> Taken:
+        """Take the amount, or nothing where that would be more than the counter allows."""
 
     async def add(self, counts: Sequence[Count]) -> None:
         """Add to counters, whatever they allow; a negative amount is given back."""
@@ -63,95 +58,64 @@ def open_counters(url: str) -> Counters:
 
 @dataclass
 class MemoryCounters:
-    """In this process, for `memory:`, and for as long as a server is away."""
+    """In this process, for unit tests and for `memory:`."""
 
     _used: dict[str, tuple[int, float]] = field(default_factory=dict)
     _swept_at: float = field(default_factory=time.monotonic)
 
-    async def take(self, counts: Sequence[Count]) -> list[Taken]:
-        return self.taken(counts)
-
-    def taken(self, counts: Sequence[Count]) -> list[Taken]:
-        """As `take`, at once."""
-        found = [self._one(count) for count in counts]
-        if all(one.granted for one in found):
-            for count, one in zip(counts, found, strict=True):
-                self.note(count, one.used)
-        return found
+    async def take(self, count: Count) -> Taken:
+        used = self._of(count.key)
+        if used + count.amount > count.most:
+            return Taken(0, used)
+        self._set(count, used + count.amount)
+        return Taken(count.amount, used + count.amount)
 
     async def add(self, counts: Sequence[Count]) -> None:
         for count in counts:
-            self.note(count, min(self.used(count.key) + count.amount, count.most))
+            self._set(count, min(self._of(count.key) + count.amount, count.most))
 
-    def used(self, key: str) -> int:
-        """What is used of a counter."""
+    async def aclose(self) -> None:
+        self._used.clear()
+
+    def _of(self, key: str) -> int:
         found = self._used.get(key)
         return found[0] if found is not None and found[1] > time.monotonic() else 0
 
-    def note(self, count: Count, used: int) -> None:
-        """Know from elsewhere what is used of a counter."""
+    def _set(self, count: Count, used: int) -> None:
         now = time.monotonic()
         self._used[count.key] = used, now + count.ttl_s
         if now - self._swept_at > SWEPT_S:
             self._swept_at = now
             self._used = {key: one for key, one in self._used.items() if one[1] > now}
 
-    async def aclose(self) -> None:
-        self._used.clear()
-
-    def _one(self, count: Count) -> Taken:
-        used = self.used(count.key)
-        left = count.most - used
-        granted = min(left, count.amount) if count.partly else count.amount
-        return Taken(granted, used + granted) if 0 < granted <= left else Taken(0, used)
-
 
 class RedisCounters:
-    """In a Redis or Valkey server, all counters of a request in one round trip."""
+    """In a Redis or Valkey server."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    async def take(self, counts: Sequence[Count]) -> list[Taken]:
-        """What another counter's refusal gives back is on its way when this returns."""
-        answers = await self._together([c for count in counts for c in _taking(count)])
-        found = [_taken(*one) for one in zip(counts, answers[1::2], strict=True)]
-        lost = [count for count, one in zip(counts, found, strict=True) if one is None]
-        if lost:  # evicted between its beginning and the counting: it would never end
-            await self._together([("DEL", PREFIX + count.key) for count in lost])
+    async def take(self, count: Count) -> Taken:
+        answers = await self._together((_beginning(count), _taking(count)))
+        before, after = cast("tuple[int, int | None]", answers[1])
+        if before < SMALLEST_BASE:
+            # Evicted between its beginning and the counting: as it is now it would never end.
+            await self._together([("DEL", PREFIX + count.key)])
             raise Unavailable("Redis does not keep the counters of limits.")
-        taken = cast(list[Taken], found)
-        if not all(one.granted for one in taken):
-            await self._give_back(counts, taken)
-        return taken
+        used = max((before if after is None else after) - _base(count), 0)
+        return Taken(0 if after is None else count.amount, used)
 
     async def add(self, counts: Sequence[Count]) -> None:
-        await self._together([c for count in counts for c in _adding(count, count.amount)])
+        await self._together([c for one in counts for c in (_beginning(one), _adding(one))])
 
     async def aclose(self) -> None:
         await self._pipeline.aclose()
-
-    async def _give_back(self, counts: Sequence[Count], taken: Sequence[Taken]) -> None:
-        for count, one in zip(counts, taken, strict=True):
-            if one.granted:
-                for command in _adding(count, -one.granted):
-                    await self._posted(command)
-
-    async def _posted(self, command: tuple[Part, ...]) -> None:
-        try:
-            await self._pipeline.post(*command)
-        except Down as error:
-            raise _away() from error
 
     async def _together(self, commands: Sequence[tuple[Part, ...]]) -> list[Answer]:
         try:
             return await self._pipeline.together(commands)
         except Down as error:
-            raise _away() from error
-
-
-def _away() -> Unavailable:
-    return Unavailable("Redis does not answer, and limits are counted there.")
+            raise Unavailable("Redis does not answer, and limits are counted there.") from error
 
 
 def _base(count: Count) -> int:
@@ -163,29 +127,11 @@ def _beginning(count: Count) -> tuple[Part, ...]:
     return ("SET", PREFIX + count.key, start, "EX", count.ttl_s, "NX")
 
 
-def _taking(count: Count) -> Iterator[tuple[Part, ...]]:
-    overflow = "SAT" if count.partly else "FAIL"
-    yield _beginning(count)
-    yield (
-        *("BITFIELD", PREFIX + count.key, "GET", "i64", 0),
-        *("OVERFLOW", overflow, "INCRBY", "i64", 0, count.amount),
-    )
+def _taking(count: Count) -> tuple[Part, ...]:
+    add = ("OVERFLOW", "FAIL", "INCRBY", "i64", 0, count.amount)
+    return ("BITFIELD", PREFIX + count.key, "GET", "i64", 0, *add)
 
 
-def _adding(count: Count, amount: int) -> Iterator[tuple[Part, ...]]:
-    yield _beginning(count)
-    yield (
-        *("BITFIELD", PREFIX + count.key, "OVERFLOW", "SAT"),
-        *("INCRBY", "i64", 0, amount),
-    )
-
-
-def _taken(count: Count, answer: Answer) -> Taken | None:
-    """What came of one counter; None for one that was not there."""
-    before, after = cast("list[int | None]", answer)
-    base = _base(count)
-    assert before is not None
-    if before < SMALLEST_BASE:
-        return None
-    used = max((before if after is None else after) - base, 0)
-    return Taken(0 if after is None else after - before, used)
+def _adding(count: Count) -> tuple[Part, ...]:
+    add = ("OVERFLOW", "SAT", "INCRBY", "i64", 0, count.amount)
+    return ("BITFIELD", PREFIX + count.key, *add)

@@ -4,18 +4,22 @@
 `x-ratelimit-…` are what OpenAI's clients read, under /v1.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from starlette.types import Scope
 
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.principals import Principal
-from ai_stack.services.limits import Limits, Plan, Quota
-from ai_stack.services.limits.rules import EMBEDDING, GENERATING, GROUPS, Rule, What
+from ai_stack.services.limits import Limits, Plan
+from ai_stack.services.limits.budgets import Budget
+from ai_stack.services.limits.rules import EMBEDDING, GENERATING, GROUPS, What
 
-Header = tuple[bytes, bytes]
+Header: TypeAlias = tuple[bytes, bytes]
+Names: TypeAlias = tuple[bytes, bytes, bytes]
 
 STATE = "limits"
 ENGINES = {
@@ -29,8 +33,24 @@ ENGINES = {
     "rerank": EMBEDDING,
     "embed": EMBEDDING,
 }
-UNITS = {"requests": "", "bytes": ';qu="content-bytes"'}
-TOLD_TO_OPENAI: tuple[What, ...] = ("requests", "tokens")
+UNITS = {
+    "requests": "",
+    "bytes": ';qu="content-bytes"',
+    "tokens": ';qu="tokens"',
+    "documents": ';qu="documents"',
+}
+OF_OPENAI: Mapping[What, Names] = {
+    "requests": (
+        b"x-ratelimit-limit-requests",
+        b"x-ratelimit-remaining-requests",
+        b"x-ratelimit-reset-requests",
+    ),
+    "tokens": (
+        b"x-ratelimit-limit-tokens",
+        b"x-ratelimit-remaining-tokens",
+        b"x-ratelimit-reset-tokens",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +62,13 @@ class Standing:
     is_openai: bool
 
     def headers(self) -> list[Header]:
-        quotas = self.limits.quotas(self.plan)
-        told = ", ".join([f'"{q.rule.title}";r={q.left};t={q.opens_in_s}' for q in quotas])
-        headers = [
-            (b"ratelimit-policy", _policy(self.plan.rules)),
-            (b"ratelimit", told.encode()),
-        ]
+        now = time.time()
+        budgets = self.limits.standing(self.plan, now)
+        told = [f'"{b.rule.title}";r={b.left};t={int(b.ends_at - now) + 1}' for b in budgets]
+        headers = [(b"ratelimit-policy", _policy(self.plan)), (b"ratelimit", _joined(told))]
         if self.is_openai:
-            headers += _of_openai(quotas)
+            for names, places in _told_to_openai(self.plan):
+                _add(headers, names, [budgets[place] for place in places], now)
         return headers
 
 
@@ -90,32 +109,37 @@ def group_of(path: str) -> str | None:
 
 
 @lru_cache(1024)
-def _policy(rules: Sequence[Rule]) -> bytes:
-    return ", ".join(
-        f'"{rule.title}";q={rule.most};w={rule.window_s}' + UNITS.get(rule.what, _unit(rule))
-        for rule in rules
-    ).encode()
+def _policy(plan: Plan) -> bytes:
+    return _joined(f'"{r.title}";q={r.most};w={r.window_s}{UNITS[r.what]}' for r in plan.rules)
 
 
-def _unit(rule: Rule) -> str:
-    return f';qu="{rule.what}"'
+def _joined(items: Iterable[str]) -> bytes:
+    return ", ".join(items).encode()
 
 
-def _of_openai(quotas: Iterable[Quota]) -> list[Header]:
-    """The narrowest limit of requests and of tokens, as OpenAI tells them."""
-    headers: list[Header] = []
-    for what in TOLD_TO_OPENAI:
-        told = [quota for quota in quotas if quota.rule.what == what]
-        if told:
-            one = min(told, key=lambda quota: quota.left)
-            headers += [
-                (b"x-ratelimit-limit-%b" % what.encode(), b"%d" % one.rule.most),
-                (b"x-ratelimit-remaining-%b" % what.encode(), b"%d" % one.left),
-                (b"x-ratelimit-reset-%b" % what.encode(), _duration(one.opens_in_s)),
-            ]
-    return headers
+@lru_cache(1024)
+def _told_to_openai(plan: Plan) -> Sequence[tuple[Names, Sequence[int]]]:
+    """The headers that a plan's clients get of OpenAI's, and the places of their limits in it."""
+    found = (
+        (names, [place for place, rule in enumerate(plan.rules) if rule.what == what])
+        for what, names in OF_OPENAI.items()
+    )
+    return [(names, places) for names, places in found if places]
 
 
+def _add(headers: list[Header], names: Names, budgets: Sequence[Budget], now: float) -> None:
+    """The narrowest of these limits, as OpenAI tells it."""
+    one = budgets[0] if len(budgets) == 1 else min(budgets, key=_left)
+    headers.append((names[0], b"%d" % one.rule.most))
+    headers.append((names[1], b"%d" % one.left))
+    headers.append((names[2], _duration(int(one.ends_at - now) + 1)))
+
+
+def _left(budget: Budget) -> int:
+    return budget.left
+
+
+@lru_cache(4096)
 def _duration(seconds: int) -> bytes:
     """As OpenAI writes it: 6m0s, 1s."""
     hours, rest = divmod(seconds, 3600)

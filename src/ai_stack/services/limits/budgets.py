@@ -1,147 +1,155 @@
-"""Budgets of days and months: leased from PostgreSQL in slices, spent here without asking it.
+"""What a process holds of a limit: leased in slices from where all count it, spent here at once.
 
-The leases of all gateways together are never more than a budget. What a gateway has leased and
-does not use goes back after IDLE_S, at the end of the period, and when the gateway ends. One that
-is killed loses at most its slice: a 64th of the budget.
+The leases of all gateways together are never more than a limit allows. A slice is a 64th of the
+limit at most, and shrinks with what is left, down to what is asked for: then every request is
+counted where all see it. What a gateway has leased and does not use goes back after IDLE_S, at the
+end of a period, and when the gateway ends; one that is killed loses its slice until then.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from typing import Protocol
 
-from ai_stack.database import Database, budgets
-from ai_stack.database.budgets import Account
 from ai_stack.services.limits.rules import Rule
 
 IDLE_S = 2.0
-REFUSED_S = 1.0  # a refusal stands for so long, unless less is asked for
-KEPT = 10_000
+REFUSED_S = 1.0  # what is used up is asked about again after it
 
 
-@dataclass(slots=True)
+class Ledger(Protocol):
+    """Where a limit is counted for all gateways."""
+
+    async def lease(self, budget: "Budget", needed: int, wanted: int) -> tuple[int, int]:
+        """What is granted, 0 where less than is needed is left, and what all have leased then."""
+
+    async def adjust(self, changes: Sequence[tuple["Budget", int]]) -> None:
+        """Count more, or less, than was leased."""
+
+
+@dataclass(slots=True, eq=False)
 class Budget:
-    """What this process has of one budget in one period.
+    """One limit in the window or period that is under way.
 
-    `held` is leased and not used; below 0 it is owed. `spent` is what all have leased, as it was
-    last told.
+    `held` is leased and not used; below 0 it is owed, as is what was granted while nobody else
+    could be told. `spent` is what all have leased, as it was last told.
     """
 
-    account: Account
-    most: int
+    rule: Rule
+    ledger: Ledger
+    began_at: float
     ends_at: float
     held: int = 0
     spent: int = 0
+    owed: int = 0
     waiting: int = 0
-    used_at: float = field(default_factory=time.monotonic)
-    refuses_until: float = float("-inf")
-    leasing: asyncio.Task[None] | None = None
+    used_at: float = 0.0
+    _refuses_until: float = float("-inf")
+    _leasing: asyncio.Task[None] | None = None
+
+    @classmethod
+    def begun(cls, rule: Rule, ledger: Ledger, now: float) -> "Budget":
+        return cls(rule, ledger, rule.began_at(now), rule.ends_at(now))
 
     @property
     def left(self) -> int:
         """What is left to this process, as far as it knows."""
-        return max(self.most - self.spent + self.held, 0)
+        return max(self.rule.most - self.spent + self.held, 0)
 
-    def refuses(self, amount: int) -> bool:
-        """Whether it is known without asking that so much is not left."""
-        if time.monotonic() >= self.refuses_until:
-            return False
-        return amount > self.left
+    def lacks(self, amount: int, least: int) -> bool:
+        """Whether more has to be leased for an amount, of which the least will do."""
+        return self.held < amount and (self.held < least or not self._is_used_up())
+
+    def refuses(self, least: int) -> bool:
+        """Whether it is known that there is less than the least."""
+        return self._is_used_up() and least > self.left
+
+    def _is_used_up(self) -> bool:
+        return time.monotonic() < self._refuses_until
+
+    async def fill(self, amount: int, least: int) -> None:
+        """Lease more, once for all who wait for it; not lost with who asked for it first."""
+        self.waiting += amount
+        try:
+            if self._leasing is None:
+                self._leasing = asyncio.create_task(self._lease(least))
+            await asyncio.shield(self._leasing)
+        finally:
+            self.waiting -= amount
+
+    async def _lease(self, least: int) -> None:
+        try:
+            needed = least - self.held
+            wanted = max(self.waiting - self.held, needed)
+            granted, self.spent = await self.ledger.lease(self, needed, wanted)
+            self.held += granted
+            if granted < wanted:
+                self._refuses_until = time.monotonic() + REFUSED_S
+        finally:
+            self._leasing = None
 
 
 @dataclass(slots=True)
 class Budgets:
-    """The budgets that this process spends of."""
+    """The limits of which this process holds something, rates and budgets alike."""
 
-    database: Database
+    rates: Ledger
+    budgets: Ledger
     _open: dict[tuple[str, str, int], Budget] = field(default_factory=dict)
     _over: list[Budget] = field(default_factory=list)
 
     def of(self, rule: Rule, now: float) -> Budget:
-        """The budget of a rule in the period that is under way."""
+        """The window or period of a rule that is under way."""
         key = rule.subject, rule.name, rule.most
         found = self._open.get(key)
         if found is None or now >= found.ends_at:
             if found is not None:
                 self._over.append(found)
-            began = datetime.fromtimestamp(rule.began_at(now), UTC).date()
-            account = Account(rule.subject, rule.name, began)
-            found = self._open[key] = Budget(account, rule.most, rule.ends_at(now))
+            ledger = self.rates if rule.is_rate else self.budgets
+            found = self._open[key] = Budget.begun(rule, ledger, now)
         return found
 
-    async def take(self, budget: Budget, amount: int, *, partly: bool = False) -> int:
-        """What is granted: the amount or nothing; `partly`, what is left of it.
-
-        Raises DatabaseUnavailable when a lease is used up and there is no other to be had.
-        """
-        budget.used_at = time.monotonic()
-        if budget.held < amount:
-            await self._fill(budget, amount, 1 if partly else amount)
-        granted = min(amount, budget.held) if partly else amount
-        if not 0 < granted <= budget.held:
-            return 0
-        budget.held -= granted
-        return granted
-
-    async def _fill(self, budget: Budget, amount: int, least: int) -> None:
-        """Lease until so much is held, or it is known that there is no more."""
-        budget.waiting += amount
-        try:
-            while budget.held < amount and not budget.refuses(least):
-                if budget.leasing is None:
-                    budget.leasing = asyncio.create_task(self._lease(budget, least))
-                # A lease that has been asked for is not lost with whoever asked for it.
-                await asyncio.shield(budget.leasing)
-                if budget.held >= least and time.monotonic() < budget.refuses_until:
-                    return
-        finally:
-            budget.waiting -= amount
-
-    async def _lease(self, budget: Budget, least: int) -> None:
-        try:
-            needed = least - budget.held
-            wanted = max(budget.waiting - budget.held, needed)
-            granted, budget.spent = await budgets.lease(
-                self.database, budget.account, most=budget.most, needed=needed, wanted=wanted
-            )
-            budget.held += granted
-            if granted < wanted:
-                budget.refuses_until = time.monotonic() + REFUSED_S
-        finally:
-            budget.leasing = None
-
-    def settle(self, budget: Budget, granted: int, used: int) -> None:
-        """Something that was granted came to be another amount."""
-        budget.held += granted - used
-
     async def look(self) -> None:
-        """Give back what lies idle, and pay what is owed."""
-        now, idle_since = time.time(), time.monotonic() - IDLE_S
+        """Give back what lies idle, pay what is owed, forget what is over."""
+        now = time.time()
         for key in [key for key, one in self._open.items() if now >= one.ends_at]:
             self._over.append(self._open.pop(key))
-        idle = [b for b in self._open.values() if b.held < 0 or b.used_at < idle_since]
-        await self._return([*idle, *self._over])
-        self._over = [budget for budget in self._over if budget.held]
-        if len(self._open) > KEPT:
-            self._open = {k: b for k, b in self._open.items() if b.held or b.leasing}
+        over, self._over = self._over, []
+        due = [b for b in self._open.values() if _is_due(b, now)]
+        try:
+            await self._settle([*due, *over])
+        finally:
+            self._over += [budget for budget in over if budget.held and not budget.rule.is_rate]
 
     async def close(self) -> None:
         """Give everything back."""
-        await self._return([*self._open.values(), *self._over])
+        await self._settle([*self._open.values(), *self._over])
 
-    async def _return(self, those: Iterable[Budget]) -> None:
-        changes = [(budget, budget.held) for budget in those if budget.held]
-        if not changes:
-            return
-        for budget, held in changes:
-            budget.held -= held
-            budget.spent -= held
-        try:
-            given = [(budget.account, -held) for budget, held in changes]
-            await budgets.adjust(self.database, given)
-        except BaseException:
-            for budget, held in changes:
-                budget.held += held
-                budget.spent += held
-            raise
+    async def _settle(self, budgets: Sequence[Budget]) -> None:
+        for ledger in (self.budgets, self.rates):
+            changes = [
+                (one, one.owed - one.held)
+                for one in budgets
+                if one.ledger is ledger and one.owed != one.held
+            ]
+            if changes:
+                await _change(ledger, changes)
+
+
+def _is_due(budget: Budget, now: float) -> bool:
+    return budget.held < 0 or budget.owed > 0 or (budget.used_at < now - IDLE_S)
+
+
+async def _change(ledger: Ledger, changes: Sequence[tuple[Budget, int]]) -> None:
+    kept = [(budget, budget.held, budget.owed) for budget, _ in changes]
+    for budget, held, _ in kept:
+        budget.held, budget.owed, budget.spent = 0, 0, budget.spent - held
+    try:
+        await ledger.adjust(changes)
+    except BaseException:
+        for budget, held, owed in kept:
+            budget.held += held
+            budget.owed += owed
+            budget.spent += held
+        raise

@@ -32,25 +32,27 @@ MOST = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One limit of one subject: `most` of `what` in each `period`, of a `group` or of all."""
+    """One limit of one subject: `most` of `what` in each `period`, of a `group` or of all.
+
+    `title` is how answers call it: whose it is, `key` or `project`, and its name.
+    """
 
     subject: str
     name: str
     most: int
     what: What
     period: Period
-    group: str | None = None
+    group: str | None
+    whose: str
+    title: str
 
     @classmethod
     def read(cls, subject: str, name: str, most: int) -> "Rule":
         group, _, plain = name.rpartition(".")
         what, _, period = plain.partition("_per_")
-        return cls(subject, name, most, cast(What, what), cast(Period, period), group or None)
-
-    @property
-    def title(self) -> str:
-        """How answers call it: whose it is, and its name."""
-        return f"{self.subject.partition(':')[0]}.{self.name}"
+        whose = subject.partition(":")[0]
+        kind = cast(What, what), cast(Period, period), group or None
+        return cls(subject, name, most, *kind, whose, f"{whose}.{name}")
 
     @property
     def is_rate(self) -> bool:

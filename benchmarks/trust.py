@@ -1,0 +1,176 @@
+"""What authentication, limits and metrics cost the gateway: each with and without, in one run.
+
+    python benchmarks/trust.py [--rounds 5] [--seconds 4]
+
+The same gateway is started in each way, one after the other, again and again, before an engine
+that answers at once. One process on one core; the load, the engine, PostgreSQL and both Redis
+have the other. wrk comes from Debian.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from contenders import HERE, LOAD_CORE, Gateway, engine, stack
+from gateway import Target
+from instant import MODEL
+from rivals import Stack, folder
+from wrk import Load, body, load
+
+BUSY = 16
+RATES = ("requests_per_minute=100000000", "requests_per_hour=1000000000")
+TOKENS = ("tokens_per_minute=1000000000000",)
+BUDGETS = ("requests_per_day=1000000000", "tokens_per_month=100000000000000")
+MOST_LOST, MOST_ADDED_MS = 0.15, 0.15
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the gateway, and the limits of the key that asks it; None for no key."""
+
+    name: str
+    limits: Sequence[str] | None = None
+    bare: bool = False
+
+
+PLAIN = Way("nothing", bare=True)
+WAYS = (
+    PLAIN,
+    Way("metrics"),
+    Way("+ a key", ()),
+    Way("+ a limit", RATES[:1]),
+    Way("+ rates, tokens, budgets", (*RATES, *TOKENS, *BUDGETS)),
+)
+Figures = dict[str, float]
+
+
+@dataclass
+class Seen:
+    """Figures by way, one for each round."""
+
+    rounds: dict[str, list[Figures]] = field(default_factory=dict)
+    others_busy: float = 0.0
+
+    def medians(self) -> dict[str, Figures]:
+        return {
+            name: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+            for name, rounds in self.rounds.items()
+        }
+
+
+def measure(given: argparse.Namespace) -> Seen:
+    seen = Seen(others_busy=psutil.cpu_percent(3) / 100)
+    with ExitStack() as exits:
+        home = exits.enter_context(folder())
+        exits.enter_context(engine().running(home))
+        running = exits.enter_context(stack(home))
+        keys = {way.name: _key(running, way) for way in WAYS}
+        for number in range(given.rounds):
+            print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
+            ways = WAYS if number % 2 == 0 else WAYS[::-1]  # what warms up favours no way
+            for way in ways:
+                figures = _round(running, home, way, keys[way.name], given.seconds)
+                seen.rounds.setdefault(way.name, []).append(figures)
+    return seen
+
+
+def _key(running: Stack, way: Way) -> str | None:
+    if way.limits is None:
+        return None
+    limits = [word for limit in way.limits for word in ("--limit", limit)]
+    made = running.run("keys", "create", "bench", "--scope", "infer", *limits, "--json")
+    return str(json.loads(made)["key"])
+
+
+def _round(running: Stack, home: Path, way: Way, key: str | None, seconds: int) -> Figures:
+    gateway = Gateway(running, AI_STACK_AUTH="off" if key is None else "required")
+    if way.bare:
+        gateway.command = [sys.executable, str(HERE / "bare.py")]
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    with gateway.running(home, "/health/live"):
+        ask: Callable[[int, int], Load] = lambda n, s: _load(gateway.port, headers, n, s)  # noqa: E731
+        ask(BUSY, 2)
+        before = gateway.cpu_s()
+        busy = ask(BUSY, seconds)
+        used = gateway.cpu_s() - before
+        alone = ask(1, seconds)
+    return {
+        "per_second": busy.per_second,
+        "cpu_us": used / busy.requests * 1e6,
+        "p99_ms": busy.p99_ms,
+        "p50_alone_ms": alone.p50_ms,
+        "p99_alone_ms": alone.p99_ms,
+    }
+
+
+def _load(port: int, headers: Mapping[str, str], connections: int, seconds: int) -> Load:
+    asked = body(MODEL, unique=True)
+    found = load(
+        port, asked, connections=connections, seconds=seconds, core=LOAD_CORE, headers=headers
+    )
+    if found.errors or not found.requests:
+        raise RuntimeError(str(found))
+    return found
+
+
+def targets(seen: Seen) -> list[Target]:
+    """What is promised of each way, against the gateway that has nothing of it.
+
+    A ratio is the median of the rounds' own: the two were measured next to each other.
+    """
+    found = []
+    for way in WAYS[1:]:
+        pairs = list(zip(seen.rounds[way.name], seen.rounds[PLAIN.name], strict=True))
+        kept = statistics.median(a["per_second"] / b["per_second"] for a, b in pairs)
+        added = statistics.median(a["p50_alone_ms"] - b["p50_alone_ms"] for a, b in pairs)
+        found.append(Target(f"throughput, {way.name}", kept, 1 - MOST_LOST, "×", True))
+        found.append(Target(f"added p50, {way.name}", added, MOST_ADDED_MS, "ms", False))
+    return found
+
+
+COLUMNS = (
+    ("req/s", "per_second", "{:,.0f}"),
+    ("µs CPU", "cpu_us", "{:.0f}"),
+    ("p99 16", "p99_ms", "{:.2f}"),
+    ("p50 1", "p50_alone_ms", "{:.3f}"),
+    ("p99 1", "p99_alone_ms", "{:.2f}"),
+)
+
+
+def table(seen: Seen) -> str:
+    lines = [f"{'':28}" + "".join(f"{title:>10}" for title, _, _ in COLUMNS)]
+    for name, figures in seen.medians().items():
+        cells = [form.format(figures[key]) for _, key, form in COLUMNS]
+        lines.append(f"{name:28}" + "".join(f"{cell:>10}" for cell in cells))
+    lines += ["", f"{'promise':44}{'measured':>10}  {'target':<18}"]
+    for t in targets(seen):
+        sign = "≥" if t.at_least else "≤"
+        lines.append(
+            f"{t.name:44}{t.measured:>10.3f}  {sign} {t.target:g} {t.unit:<15} {t.verdict}"
+        )
+    lines.append(f"the machine was {seen.others_busy:.0%} busy before it began")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are shown")
+    parser.add_argument("--seconds", type=int, default=4, help="length of each load")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    given = parser.parse_args(arguments)
+    seen = measure(given)
+    told = {"others_busy": seen.others_busy, "medians": seen.medians(), "rounds": seen.rounds}
+    print(json.dumps(told, indent=2) if given.json else table(seen))
+
+
+if __name__ == "__main__":
+    main()
