@@ -32,13 +32,16 @@ class SigningKeys:
 
     async def current(self) -> tuple[str, ECKey]:
         """The key that signs now and its id, made where there is none."""
-        found = await self._current()
-        if found is None:
-            await self._renew(timedelta(0) if await self._is_lost() else None)
-            found = await self._current()
-        if found is None:
+        sealed = await self._sealed()
+        key = None if sealed is None else self._opened(sealed)
+        if key is None:
+            # One that cannot be opened is of no use to anybody: its secret is gone.
+            await self._renew(None if sealed is None else timedelta(0))
+            sealed = await self._sealed()
+            key = None if sealed is None else self._opened(sealed)
+        if sealed is None or key is None:
             raise StackError("No key to sign tokens with could be made; try again.")
-        return found
+        return sealed.id, key
 
     async def find(self, id: str) -> ECKey | None:
         """A key that verifies still."""
@@ -76,16 +79,10 @@ class SigningKeys:
             if await signing_keys.insert(tx, id, sealed):
                 await audit.record(tx, actor, "signing_key.rotate", id)
 
-    async def _current(self) -> tuple[str, ECKey] | None:
-        for found in await signing_keys.keys(self.database):
-            key = self._opened(found) if found.is_current else None
-            if key is not None:
-                return found.id, key
-        return None
-
-    async def _is_lost(self) -> bool:
-        """Whether there is a current key that cannot be opened: its secret is another one."""
-        return any(key.is_current for key in await signing_keys.keys(self.database))
+    async def _sealed(self) -> SealedKey | None:
+        """The current key."""
+        found = await signing_keys.keys(self.database)
+        return found[0] if found and found[0].is_current else None
 
     def _made(self) -> tuple[str, bytes]:
         id = base64.b32encode(secrets.token_bytes(10)).decode().lower()
