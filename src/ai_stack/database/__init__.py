@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from ai_stack.database import arrays
 from ai_stack.database.liveness import Connection, Liveness
+from ai_stack.database.sealing import Keyring
 from ai_stack.errors import (
     AlreadyExists,
     DatabaseUnavailable,
@@ -48,6 +49,9 @@ CHECKOUT_S, CONNECT_S, STATEMENT_MS, RECONNECT_S = 10.0, 10, 60_000, 0.5
 BOUNDED = f"{OPTIONS} -c statement_timeout={STATEMENT_MS}"
 ARGUMENTS: dict[str, Any] = {"options": BOUNDED, "connect_timeout": CONNECT_S}
 SET_PROJECT = "SELECT set_config('app.project', %(project)s, true)"
+SET_AND_ASK = (  # in one round trip, whether what the project keeps is sealed, and with which key
+    f"{SET_PROJECT}, (SELECT key_id FROM sealing WHERE project_id = %(project)s::uuid)"
+)
 ONLY_READ = "SELECT set_config('transaction_read_only', 'on', true)"
 RESERVE_BYTES = 128 << 20  # what PostgreSQL's log still needs while nothing is written to it
 BE_CONTROL = (
@@ -69,7 +73,9 @@ class Database:
         new_id: Callable[[], UUID] = uuid7,
         disk: Path | None = None,
         statements: Statements | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
+        self.keyring = keyring
         self.statements = statements or Statements()
         self.engine = engine
         self.pool = pool
@@ -90,10 +96,17 @@ class Database:
         self.liveness.check()
         with translated():
             async with self.engine.connect() as connection:
-                await _enter(connection, project_id)
+                sealing = await _enter(connection, project_id)
                 if self.disk is not None and disk_usage(self.disk).free < RESERVE_BYTES:
                     await connection.exec_driver_sql(ONLY_READ)
-                yield Transaction(connection, project_id, self.new_id, self.statements)
+                yield Transaction(
+                    connection,
+                    project_id,
+                    self.new_id,
+                    self.statements,
+                    keyring=self.keyring,
+                    sealing=sealing,
+                )
                 await connection.commit()
 
     @asynccontextmanager
@@ -160,26 +173,36 @@ class Database:
         await self.engine.dispose()
 
 
-async def _enter(connection: AsyncConnection, project_id: UUID | None) -> None:
-    """Set the project; a connection left over from before the server's restart is made anew."""
+async def _enter(connection: AsyncConnection, project_id: UUID | None) -> int | None:
+    """Set the project, and learn the key that its bodies are sealed with.
+
+    A connection left over from before the server's restart is made anew.
+    """
+    sql = SET_PROJECT if project_id is None else SET_AND_ASK
     project = {"project": "" if project_id is None else str(project_id)}
     try:
-        await connection.exec_driver_sql(SET_PROJECT, project)
+        entered = await connection.exec_driver_sql(sql, project)
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         await connection.rollback()
-        await connection.exec_driver_sql(SET_PROJECT, project)
+        entered = await connection.exec_driver_sql(sql, project)
+    return None if project_id is None else cast("int | None", tuple(entered.one())[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An open unit of work; `project_id` is the project that its views show."""
+    """An open unit of work; `project_id` is the project that its views show.
+
+    `sealing` is the key that what it writes is sealed with, None where it is written in the clear.
+    """
 
     connection: AsyncConnection
     project_id: UUID | None
     new_id: Callable[[], UUID] = uuid7
     statements: Statements = field(default_factory=Statements)
+    keyring: Keyring | None = None
+    sealing: int | None = None
 
     async def execute(self, sql: str, parameters: Parameters | None = None) -> CursorResult[Any]:
         began = time.perf_counter()
@@ -225,6 +248,7 @@ async def open_database(
     disk: Path | None = None,
     watched: bool = False,
     statements: Statements | None = None,
+    keyring: Keyring | None = None,
 ) -> Database:
     """Connect to a postgresql:// URL, and refuse a server that could lose data or leak it.
 
@@ -232,7 +256,7 @@ async def open_database(
     less than RESERVE_BYTES are free there, since a server without room for its log goes down
     and takes the reads with it. `watched`: a server that stands still is noticed within about
     8 s, and nobody waits for it longer; else whoever asks it waits until it goes on.
-    `statements` measures what is asked.
+    `statements` measures what is asked, `keyring` opens what is sealed.
     Raises StackError for a server with fsync or full_page_writes off, an old one, a schema that
     is not migrated, or a role that can read the tables behind the views.
     """
@@ -250,7 +274,7 @@ async def open_database(
         check=None,
     )
     engine = _engine(url, max(1, connections - connections // 2), liveness)
-    database = Database(engine, pool, liveness, disk=disk, statements=statements)
+    database = Database(engine, pool, liveness, disk=disk, statements=statements, keyring=keyring)
     if watched:
         liveness.start()
     await pool.open()

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from ai_stack.database import Transaction
+from ai_stack.database import Transaction, sealing
+from ai_stack.database.documents import SIZE
 
 Vectors = npt.NDArray[np.float32]
 
@@ -52,7 +53,7 @@ class Embedded:
 async def sizes(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, int]:
     """The bytes of each of these documents' contents, without reading them."""
     rows = await tx.rows(
-        "SELECT id, octet_length(content) FROM documents WHERE id = ANY (%(ids)s)",
+        f"SELECT d.id, {SIZE} FROM documents d WHERE id = ANY (%(ids)s)",
         {"ids": list(ids)},
     )
     return {row[0]: row[1] for row in rows}
@@ -63,12 +64,20 @@ async def states(tx: Transaction, ids: Collection[UUID]) -> list[State]:
     rows = await tx.rows(
         "SELECT d.id, d.version, d.content_version, CASE WHEN c.document_id IS NULL"
         " THEN d.content END, d.metadata, CASE WHEN c.document_id IS NULL"
-        " THEN halfvec_send(d.vector) END FROM documents d LEFT JOIN LATERAL"
+        " THEN halfvec_send(d.vector) END, CASE WHEN c.document_id IS NULL THEN d.sealed END"
+        " FROM documents d LEFT JOIN LATERAL"
         " (SELECT document_id FROM chunks WHERE document_id = d.id"
         " AND content_version = d.content_version LIMIT 1) c ON true WHERE d.id = ANY (%(ids)s)",
         {"ids": list(ids)},
     )
-    return [State(r[0], r[1], r[2], r[3], r[4], _vector(r[5])) for r in rows]
+    keys = await sealing.opener(tx, (r[6] for r in rows))
+    return [
+        State(r[0], r[1], r[2], _content(keys, r[0], r[6], r[3]), r[4], _vector(r[5])) for r in rows
+    ]
+
+
+def _content(keys: sealing.Opener, id: UUID, sealed: bytes | None, plain: str | None) -> str | None:
+    return plain if sealed is None else keys.text(sealing.document(id), sealed, "")
 
 
 async def replace(
@@ -93,11 +102,25 @@ async def replace(
 async def _insert(tx: Transaction, chunks: Sequence[NewChunk]) -> None:
     await tx.execute(
         "INSERT INTO chunks (id, document_id, content_version, ordinal, start_at, end_at, heading,"
-        ' text) SELECT id, document_id, content_version, ordinal, start, "end", heading, text'
-        " FROM json_to_recordset(%(rows)s::json) AS n(id uuid, document_id uuid,"
-        ' content_version bigint, ordinal int, start int, "end" int, heading text, text text)',
-        {"rows": orjson.dumps(chunks).decode()},
+        ' text, sealed, words) SELECT id, document_id, content_version, ordinal, start, "end",'
+        " CASE WHEN sealed IS NULL THEN heading ELSE '' END,"
+        " CASE WHEN sealed IS NULL THEN text ELSE '' END, sealed,"
+        " passage_words(heading, text, sealed IS NOT NULL)"
+        " FROM (SELECT n.*, (%(sealed)s::bytea[])[i] AS sealed FROM"
+        " ROWS FROM (json_to_recordset(%(rows)s::json) AS (id uuid, document_id uuid,"
+        ' content_version bigint, ordinal int, start int, "end" int, heading text, text text))'
+        ' WITH ORDINALITY AS n(id, document_id, content_version, ordinal, start, "end",'
+        " heading, text, i)) n",
+        {"rows": orjson.dumps(chunks).decode(), "sealed": await _sealed(tx, chunks)},
     )
+
+
+async def _sealed(tx: Transaction, chunks: Sequence[NewChunk]) -> list[bytes]:
+    """The passages in their envelopes; none in a project that is not sealed."""
+    key = await sealing.sealer(tx)
+    if key is None:
+        return []
+    return [sealing.seal_passage(key, c.id, c.heading, c.text) for c in chunks]
 
 
 async def embed(
@@ -150,12 +173,13 @@ async def without_embedding(
 ) -> list[tuple[UUID, UUID, str, str]]:
     """(chunk, document, heading, text) of these documents' chunks without a vector of a model."""
     rows = await tx.rows(
-        "SELECT c.id, c.document_id, c.heading, c.text FROM chunks c"
+        "SELECT c.id, c.document_id, c.heading, c.text, c.sealed FROM chunks c"
         " WHERE c.document_id = ANY (%(ids)s) AND NOT EXISTS (SELECT FROM embeddings e"
         f" WHERE e.chunk_id = c.id AND e.model_id = {int(model_id)})",
         {"ids": list(ids)},
     )
-    return [(r[0], r[1], r[2], r[3]) for r in rows]
+    keys = await sealing.opener(tx, (r[4] for r in rows))
+    return [(r[0], r[1], *keys.passage(r[0], r[4], r[2], r[3])) for r in rows]
 
 
 def _vector(sent: bytes | None) -> Vectors | None:

@@ -11,7 +11,7 @@ import orjson
 from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import IntegrityError
 
-from ai_stack.database import Record, Transaction
+from ai_stack.database import Record, Transaction, sealing
 from ai_stack.database.arrays import Ids
 from ai_stack.database.filters import compile_filter
 from ai_stack.errors import AlreadyExists, NotFound
@@ -21,11 +21,13 @@ from ai_stack.models.filters import Filter
 COLUMNS = """
 d.id, coalesce(k.key, d.id::text), d.content, d.metadata, d.created_at, d.updated_at, d.version,
 CASE WHEN x.document_id IS NULL THEN 'indexed' WHEN x.failed THEN 'failed' ELSE 'pending' END,
-CASE WHEN x.failed THEN x.error END"""
+CASE WHEN x.failed THEN x.error END, d.sealed"""
 SOURCE = """
 documents d LEFT JOIN document_keys k ON k.document_id = d.id
 LEFT JOIN dirty x ON x.document_id = d.id"""
 
+# The bytes of a content; an envelope is a few longer than what is in it.
+SIZE = "coalesce(octet_length(d.sealed), octet_length(d.content))"
 HAS_WORDS = """
 d.id IN (SELECT document_id FROM chunks WHERE words @@ (SELECT
 string_agg(quote_literal(lexeme), ' & ')::tsquery FROM unnest(search_words(%(search)s))))"""
@@ -48,31 +50,44 @@ class Lease:
     tries: int = 1
 
 
-def from_row(row: Record) -> Document:
-    return Document(*row)
+def from_row(row: Record, keys: sealing.Opener = sealing.NOTHING) -> Document:
+    """A document of COLUMNS, whose last is its sealed content."""
+    id, key, content, *rest, sealed = row
+    if sealed is not None:
+        content = keys.text(sealing.document(id), sealed, "")
+    return Document(id, key, content, *rest)
 
 
 async def insert(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> None:
     """Store documents under our ids; AlreadyExists when one of the callers' keys is taken."""
+    key = await sealing.sealer(tx)
     await tx.execute(
-        "INSERT INTO documents (id, content, metadata, vector, created_at, updated_at)"
+        "INSERT INTO documents (id, content, metadata, vector, created_at, updated_at, sealed)"
         " SELECT id, content, metadata, vector::halfvec, coalesce(created, now()),"
-        " coalesce(updated, created, now()) FROM json_to_recordset(%(rows)s::json) AS n(id uuid,"
-        " content text, metadata jsonb, vector text, created timestamptz, updated timestamptz)",
-        {"rows": orjson.dumps([_row(id, document) for id, document in new]).decode()},
+        " coalesce(updated, created, now()), sealed FROM json_to_recordset(%(rows)s::json)"
+        " AS n(id uuid, content text, metadata jsonb, vector text, created timestamptz,"
+        " updated timestamptz, sealed bytea)",
+        {"rows": orjson.dumps([_row(id, document, key) for id, document in new]).decode()},
     )
     await insert_keys(tx, new)
 
 
-def _row(id: UUID, document: NewDocument) -> dict[str, object]:
+def _row(id: UUID, document: NewDocument, key: sealing.Key | None) -> dict[str, object]:
+    sealed = seal(key, id, document.content)
     return {
         "id": id,
-        "content": document.content,
+        "content": document.content if sealed is None else "",
+        "sealed": None if sealed is None else f"\\x{sealed.hex()}",
         "metadata": document.metadata,
         "vector": _halfvec(document.vector),
         "created": document.created_at,
         "updated": document.updated_at,
     }
+
+
+def seal(key: sealing.Key | None, id: UUID, content: str) -> bytes | None:
+    """A content in its envelope; None in a project that is not sealed."""
+    return None if key is None else key.seal(sealing.document(id), content.encode())
 
 
 async def insert_keys(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> None:
@@ -153,7 +168,17 @@ async def fetch(tx: Transaction, ids: Collection[UUID], *, lock: bool = False) -
         f"SELECT {COLUMNS} FROM {SOURCE} WHERE d.id = ANY (%(ids)s) ORDER BY d.id{locking}",
         {"ids": Ids(ids)},
     )
-    return [from_row(row) for row in rows]
+    keys = await sealing.opener(tx, (row[-1] for row in rows))
+    return [from_row(row, keys) for row in rows]
+
+
+async def contents(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, str]:
+    """The contents of these documents."""
+    rows = await tx.rows(
+        "SELECT id, content, sealed FROM documents WHERE id = ANY (%(ids)s)", {"ids": Ids(ids)}
+    )
+    keys = await sealing.opener(tx, (row[2] for row in rows))
+    return {row[0]: keys.text(sealing.document(row[0]), row[2], row[1]) for row in rows}
 
 
 async def matching(
@@ -169,7 +194,7 @@ async def matching(
     condition, parameters = compile_filter(filter)
     words = HAS_WORDS if search else "true"
     rows = await tx.rows(
-        f"SELECT d.id, octet_length(d.content) FROM {SOURCE}"
+        f"SELECT d.id, {SIZE} FROM {SOURCE}"
         f" WHERE {condition} AND {words} AND {STATES[state]}"
         " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
         {**parameters, "after": after, "limit": limit, "search": search},
@@ -187,19 +212,23 @@ async def replace(
     source_hash: str | None = None,
     updated_at: datetime | None = None,
 ) -> None:
-    """Give a stored document another content and metadata, and a new version."""
+    """Give a document that this unit of work has locked another content and metadata, and a
+    new version."""
+    sealed = seal(await sealing.sealer(tx), document.uuid, content)
     await tx.execute(
-        "UPDATE documents SET content = %(content)s, metadata = %(metadata)s,"
+        "UPDATE documents SET content = %(content)s, sealed = %(sealed)s, metadata = %(metadata)s,"
         " vector = CASE WHEN %(vector)s::text IS NOT NULL THEN %(vector)s::halfvec"
-        "   WHEN content = %(content)s THEN vector END,"
-        " content_version = CASE WHEN %(vector)s::text IS NULL AND content = %(content)s"
+        "   WHEN %(same)s THEN vector END,"
+        " content_version = CASE WHEN %(vector)s::text IS NULL AND %(same)s"
         "   AND metadata->'title' IS NOT DISTINCT FROM %(metadata)s::jsonb->'title'"
         "   THEN content_version ELSE nextval('aidb.versions') END,"
         " version = nextval('aidb.versions'), updated_at = coalesce(%(updated)s, now())"
         " WHERE id = %(id)s",
         {
             "id": document.uuid,
-            "content": content,
+            "content": content if sealed is None else "",
+            "sealed": sealed,
+            "same": content == document.content,
             "metadata": json.dumps(metadata),
             "vector": _halfvec(vector),
             "updated": updated_at,

@@ -8,11 +8,12 @@ from uuid import UUID
 
 import orjson
 
-from ai_stack.database import Transaction
+from ai_stack.database import Transaction, sealing
 from ai_stack.database import documents as rows
 from ai_stack.models.documents import NewDocument
 
 Change = Literal["added", "updated", "unchanged"]
+SAME = "coalesce(n.same, d.content = n.content)"  # what is sealed is compared where it is opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +80,24 @@ async def _replace(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> 
     if not new:
         return []
     changed = await tx.rows(
-        "UPDATE documents d SET content = n.content, metadata = n.metadata,"
+        "UPDATE documents d SET content = n.content, sealed = n.sealed, metadata = n.metadata,"
         " vector = CASE WHEN n.vector IS NOT NULL THEN n.vector::halfvec"
-        "   WHEN d.content = n.content THEN d.vector END,"
-        " content_version = CASE WHEN n.vector IS NULL AND d.content = n.content"
+        f"   WHEN {SAME} THEN d.vector END,"
+        f" content_version = CASE WHEN n.vector IS NULL AND {SAME}"
         "   AND d.metadata->'title' IS NOT DISTINCT FROM n.metadata->'title'"
         "   THEN d.content_version ELSE nextval('aidb.versions') END,"
         " version = nextval('aidb.versions'), created_at = coalesce(n.created, d.created_at),"
         " updated_at = coalesce(n.updated, now())"
         " FROM unnest(%(ids)s::uuid[], %(contents)s::text[], %(metadata)s::jsonb[],"
-        " %(vectors)s::text[], %(created)s::timestamptz[], %(updated)s::timestamptz[])"
-        " AS n(id, content, metadata, vector, created, updated)"
-        " WHERE d.id = n.id AND (d.content <> n.content OR d.metadata <> n.metadata"
+        " %(vectors)s::text[], %(created)s::timestamptz[], %(updated)s::timestamptz[],"
+        " %(sealed)s::bytea[], %(same)s::bool[])"
+        " AS n(id, content, metadata, vector, created, updated, sealed, same)"
+        f" WHERE d.id = n.id AND (NOT {SAME} OR d.metadata <> n.metadata"
         " OR d.created_at <> n.created OR d.updated_at <> n.updated"
         " OR d.vector IS DISTINCT FROM coalesce(n.vector::halfvec, d.vector)) RETURNING d.id",
         {
             "ids": [id for id, _ in new],
-            "contents": [d.content for _, d in new],
+            **await _contents(tx, new),
             "metadata": [json.dumps(d.metadata) for _, d in new],
             "vectors": [None if d.vector is None else _text(d.vector) for _, d in new],
             "created": [d.created_at for _, d in new],
@@ -104,6 +106,19 @@ async def _replace(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> 
     )
     await _keep_hashes(tx, new)
     return [row[0] for row in changed]
+
+
+async def _contents(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> dict[str, object]:
+    """The contents as they are written, and in a sealed project whether they are as before."""
+    key = await sealing.sealer(tx)
+    if key is None and not await sealing.are_any(tx, [id for id, _ in new]):
+        return {"contents": [d.content for _, d in new], "sealed": [], "same": []}
+    before = await rows.contents(tx, [id for id, _ in new])
+    return {
+        "contents": [d.content if key is None else "" for _, d in new],
+        "sealed": [rows.seal(key, id, d.content) for id, d in new],
+        "same": [before.get(id) == d.content for id, d in new],
+    }
 
 
 async def _keep_hashes(tx: Transaction, new: Sequence[tuple[UUID, NewDocument]]) -> None:

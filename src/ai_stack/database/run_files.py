@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from ai_stack.database import Record, Transaction
+from ai_stack.database import Record, Transaction, sealing
 from ai_stack.models.runs import FileState, RunFile
 
 COLUMNS = """
@@ -81,36 +81,55 @@ async def upsert(tx: Transaction, run_id: UUID, files: Sequence[NewFile]) -> Non
 
 
 async def insert_parts(tx: Transaction, run_id: UUID, parts: Sequence[Part]) -> None:
+    key = await sealing.sealer(tx)
     await tx.execute(
-        "INSERT INTO run_blobs (run_id, number, part, data) SELECT %(run)s, number, part, data"
-        " FROM unnest(%(numbers)s::int[], %(parts)s::int[], %(data)s::bytea[])"
-        " AS n(number, part, data)",
+        "INSERT INTO run_blobs (run_id, number, part, data, sealed)"
+        " SELECT %(run)s, number, part, data, sealed FROM unnest(%(numbers)s::int[],"
+        " %(parts)s::int[], %(data)s::bytea[], %(sealed)s::bytea[])"
+        " AS n(number, part, data, sealed)",
         {
             "run": run_id,
             "numbers": [p.number for p in parts],
             "parts": [p.part for p in parts],
-            "data": [p.data for p in parts],
+            "data": [p.data if key is None else b"" for p in parts],
+            "sealed": [] if key is None else [_sealed(key, run_id, p) for p in parts],
         },
     )
+
+
+def _sealed(key: sealing.Key, run_id: UUID, part: Part) -> bytes:
+    return key.seal(sealing.blob(run_id, part.number, part.part), part.data)
 
 
 async def part(tx: Transaction, run_id: UUID, number: int, part: int) -> bytes | None:
     """One piece of a file; None behind the last."""
     row = await tx.row(
-        "SELECT data FROM run_blobs"
+        "SELECT part, data, sealed FROM run_blobs"
         " WHERE run_id = %(run)s AND number = %(number)s AND part = %(part)s",
         {"run": run_id, "number": number, "part": part},
     )
-    return None if row is None else bytes(row[0])
+    return None if row is None else (await _opened(tx, run_id, number, [row]))[0]
 
 
 async def whole(tx: Transaction, run_id: UUID, number: int) -> bytes:
     """All bytes of a file."""
     rows = await tx.rows(
-        "SELECT data FROM run_blobs WHERE run_id = %(run)s AND number = %(number)s ORDER BY part",
+        "SELECT part, data, sealed FROM run_blobs"
+        " WHERE run_id = %(run)s AND number = %(number)s ORDER BY part",
         {"run": run_id, "number": number},
     )
-    return b"".join(bytes(row[0]) for row in rows)
+    return b"".join(await _opened(tx, run_id, number, rows))
+
+
+async def _opened(
+    tx: Transaction, run_id: UUID, number: int, rows: Sequence[Record]
+) -> list[bytes]:
+    """The bytes of (part, data, sealed)."""
+    keys = await sealing.opener(tx, (sealed for _, _, sealed in rows))
+    return [
+        bytes(data) if sealed is None else keys.opened(sealing.blob(run_id, number, part), sealed)
+        for part, data, sealed in rows
+    ]
 
 
 async def delete_parts(tx: Transaction, run_id: UUID, numbers: Sequence[int]) -> None:

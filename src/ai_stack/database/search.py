@@ -6,9 +6,10 @@ but these and the vector engine.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
-from ai_stack.database import Database, Record
+from ai_stack.database import Database, Record, sealing
 from ai_stack.database.arrays import Ids
 from ai_stack.database.documents import COLUMNS, SOURCE, from_row
 from ai_stack.database.filters import compile_filter
@@ -45,7 +46,10 @@ class Shown:
 
 
 # The text of a chunk is a part of its document's content, unless that has changed since.
-TEXT = "CASE WHEN c.content_version <> d.content_version THEN c.text END"
+TEXT = (
+    "CASE WHEN c.content_version <> d.content_version THEN c.text END,"
+    " CASE WHEN c.content_version <> d.content_version THEN c.sealed END"
+)
 
 
 async def show(
@@ -59,15 +63,22 @@ async def show(
         f" JOIN chunks c ON c.document_id = d.id WHERE c.id = ANY (%(ids)s) AND {condition}",
         {"ids": Ids(chunk_ids), **parameters},
     )
-    return [_shown(row) for row in rows]
+    sealed = [value for row in rows for value in (row[4], row[-1]) if value is not None]
+    keys = await _opener(database, project_id, sealed) if sealed else sealing.NOTHING
+    return [_shown(row, keys) for row in rows]
 
 
-def _shown(row: Record) -> Shown:
-    chunk_id, start, end, text = row[:4]
-    document = from_row(row[4:])
-    return Shown(
-        chunk_id, start, end, document.content[start:end] if text is None else text, document
-    )
+async def _opener(database: Database, project_id: UUID, sealed: list[bytes]) -> sealing.Opener:
+    rows = partial(database.read, project_id)
+    return await sealing.opener_of(rows, database.keyring, sealed)
+
+
+def _shown(row: Record, keys: sealing.Opener) -> Shown:
+    chunk_id, start, end, plain, sealed = row[:5]
+    document = from_row(row[5:], keys)
+    if plain is None:
+        return Shown(chunk_id, start, end, document.content[start:end], document)
+    return Shown(chunk_id, start, end, keys.passage(chunk_id, sealed, "", plain)[1], document)
 
 
 async def keyword(
