@@ -289,7 +289,7 @@ async def test_one_who_leaves_the_queue_takes_no_engine_with_him() -> None:
 async def test_requests_with_one_beginning_go_to_one_engine() -> None:
     engines = [engine(name=name, slots=64) for name in ("a", "b", "c")]
     rig = Rig(*engines)
-    long = [{"role": "system", "content": f"{n} " * 2000} for n in range(6)]
+    long = [{"role": "system", "content": f"{n} " * 2000} for n in range(12)]
     for turn in range(4):
         for system in long:
             await rig.ask({"messages": [system, {"role": "user", "content": f"turn {turn}"}]})
@@ -297,7 +297,7 @@ async def test_requests_with_one_beginning_go_to_one_engine() -> None:
         {call.body["messages"][0]["content"][:2] for call in one.calls}  # type: ignore[index]
         for one in engines
     ]
-    assert sum(map(len, asked)) == 6
+    assert sum(map(len, asked)) == 12
     assert all(asked)
 
 

@@ -26,6 +26,8 @@ STRANGERS_MAY = {
 THE_KNOWN_MAY = {
     "GET /auth/me",
     "GET /inference/models",
+    "GET /projects",
+    "GET /projects/{id}",
     "GET /openapi.json",
     "GET /v1/models",
     "GET /v1/models/{id:path}",

@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "users": ("users", "Make, list, suspend and remove users."),
     "login": ("login", "Log in at the gateway by name and password."),
     "logout": ("login", "End this shell's login."),
+    "projects": ("projects", "Make, list, suspend and delete projects, and say who works in them."),
     "audit": ("keys", "Show what changed who may do what."),
     "whoami": ("keys", "Show who the gateway takes this shell for."),
     "models": ("models", "List, pull, show, load and remove language models."),

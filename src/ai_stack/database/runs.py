@@ -151,6 +151,16 @@ async def unended(tx: Transaction, kind: str) -> list[UUID]:
     return [row[0] for row in rows]
 
 
+async def succeeded(tx: Transaction, kind: str, age: timedelta) -> list[Mapping[str, JSON]]:
+    """What the runs of a kind were given that succeeded no longer ago than this."""
+    rows = await tx.rows(
+        "SELECT input FROM runs WHERE kind = %(kind)s AND status = 'succeeded'"
+        " AND finished_at > now() - %(age)s",
+        {"kind": kind, "age": age},
+    )
+    return [row[0] for row in rows]
+
+
 async def project_of(database: Database, id: UUID) -> UUID | None:
     """The project of a run, None when the run is gone."""
     async with database.transaction(None) as tx:

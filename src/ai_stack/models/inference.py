@@ -40,12 +40,14 @@ class Call:
     """One request to an engine, in OpenAI's form; `encoded` is `body` as JSON.
 
     An engine that has nothing to translate sends `encoded` as it is, and tells its `trace`.
+    Calls of one `salt` may share what an engine keeps of their prompts, those of two may not.
     """
 
     operation: Operation
     body: Body
     encoded: bytes
     trace: Place | None = None
+    salt: str = ""
 
     @property
     def model(self) -> str:

@@ -15,6 +15,7 @@ from ai_stack.rest import (
     keys,
     metrics,
     page,
+    projects,
     runs,
     search,
     sessions,
@@ -26,7 +27,7 @@ from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
     *(health, metrics, page, imports, documents, search, runs, index, embeddings),
-    *(generation, inference, sessions, skills, agent, keys, auth, users),
+    *(generation, inference, sessions, skills, agent, keys, auth, users, projects),
 )
 
 

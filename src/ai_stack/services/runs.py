@@ -131,11 +131,17 @@ class Runs:
 
     async def start(self, principal: Principal, kind: str, input: Mapping[str, JSON]) -> Run:
         """Queue a run for the worker; Forbidden without the scope that its kind needs."""
-        self._require(principal, kind)
         async with self.database.transaction(principal.project_id) as tx:
-            id = await rows.insert(tx, principal, kind, input)
-            await self._defer(tx, id, kind)
-            return await _found(tx, id)
+            return await _found(tx, await self.enqueue(tx, principal, kind, input))
+
+    async def enqueue(
+        self, tx: Transaction, principal: Principal, kind: str, input: Mapping[str, JSON]
+    ) -> UUID:
+        """Queue a run with all else that its unit of work does; Forbidden as for `start`."""
+        self._require(principal, kind)
+        id = await rows.insert(tx, principal, kind, input)
+        await self._defer(tx, id, kind)
+        return id
 
     async def get(self, principal: Principal, id: UUID) -> Run:
         """The run of an id; NotFound."""

@@ -77,10 +77,14 @@ class Vectors(Countable, Protocol):
         self,
         model: EmbeddingModel,
         project_id: UUID,
-        document_ids: Collection[UUID],
+        document_ids: Collection[UUID] | None,
         keep: Collection[UUID] = (),
     ) -> None:
-        """Remove all points of these documents but the chunk ids in `keep`."""
+        """Remove all points of these documents but the chunk ids in `keep`.
+
+        None stands for all documents that the project has or had: where the files are ours,
+        nothing of them is left in these either.
+        """
 
     async def search(self, model: EmbeddingModel, query: VectorQuery) -> Sequence[Hit]:
         """The nearest points, best first, score = cosine similarity."""

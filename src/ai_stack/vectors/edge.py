@@ -1,5 +1,6 @@
 """Qdrant's engine in a child process; it knows the channel, not the engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from ai_stack.vectors.qdrant_filters import Conditions, compile_filter, payload
 
 BATCH, PAGE = 500, 1000
 SEARCH_S, WRITE_S, PING_S = 5.0, 60.0, 1.0
+ERASE_S, ERASE_LOOK_S = 1800.0, 0.2
 WIDEN = 4
 
 
@@ -53,14 +55,28 @@ class EdgeVectors:
         self,
         model: EmbeddingModel,
         project_id: UUID,
-        document_ids: Collection[UUID],
+        document_ids: Collection[UUID] | None,
         keep: Collection[UUID] = (),
     ) -> None:
+        if document_ids is None:
+            await self._erase(model, project_id)
+            return
         if not document_ids:
             return
         must: dict[str, Any] = {"key": "d", "match": {"any": sorted(map(str, document_ids))}}
         kept = [{"must_not": [{"has_id": sorted(map(str, keep))}]}] if keep else []
         await self._call("delete", model, b"", WRITE_S, project=project_id, must=[must, *kept])
+
+    async def _erase(self, model: EmbeddingModel, project_id: UUID) -> None:
+        """Remove a project's points; returns when the files that held them are gone too."""
+        scope = {"project": project_id, "must": []}
+        done = (await self._call("erase", model, b"", WRITE_S, begin=True, **scope))["done"]
+        until = asyncio.get_running_loop().time() + ERASE_S
+        while not done and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(ERASE_LOOK_S)
+            done = (await self._call("erase", model, b"", WRITE_S, begin=False, **scope))["done"]
+        if not done:
+            raise VectorsUnavailable("The vector index is not written anew yet.")
 
     async def search(self, model: EmbeddingModel, query: VectorQuery) -> Sequence[Hit]:
         vector = unit_rows([query.vector], model)[0].tobytes()

@@ -3,7 +3,8 @@
     python -m ai_stack.vectors.edge_builder PARENT DIMENSIONS THREADS TARGET --source A --field F
 
 It copies the sources, says `copied` so that their owner may write again, merges the copies into
-the first, builds the graph and exits 0 with the new shard at TARGET.
+the first, builds the graph and exits 0 with the new shard at TARGET. With --afresh they are merged
+into an empty one: files keep what was deleted in them.
 """
 
 import argparse
@@ -24,16 +25,27 @@ PAGE = 500
 PR_SET_PDEATHSIG = 1
 
 
-def build(sources: Sequence[Path], target: Path, config: EdgeConfig, fields: Sequence[str]) -> None:
-    copies = [target, *(target.with_name(f"{target.name}.{i}") for i in range(1, len(sources)))]
+def build(
+    sources: Sequence[Path],
+    target: Path,
+    config: EdgeConfig,
+    fields: Sequence[str],
+    empty: int = 0,
+) -> None:
+    """`empty` is the width of the vectors where nothing but live points may be in the target."""
+    copies = [target.with_name(f"{target.name}.{i}") for i in range(len(sources))]
+    if empty:
+        Shard.create(target, empty, fields).close()
+    else:
+        copies[0] = target
     for source, copy in zip(sources, copies, strict=True):
         shutil.copytree(source, copy)
     sys.stdout.write("copied\n")
     sys.stdout.flush()
     merged = Shard.load(target, config)
-    for field in fields:
+    for field in () if empty else fields:
         merged.index(field)
-    for copy in copies[1:]:
+    for copy in copies if empty else copies[1:]:
         _pour(copy, merged)
     merged.optimize()
     merged.flush()
@@ -69,12 +81,14 @@ def main() -> int:
     parser.add_argument("threads", type=int)
     parser.add_argument("target", type=Path)
     parser.add_argument("--source", type=Path, action="append", required=True)
+    parser.add_argument("--afresh", action="store_true")
     parser.add_argument("--field", action="append", default=[])
     given = parser.parse_args()
     die_with(given.parent)
     os.nice(10)
     config = configuration(given.dimensions, given.threads)
-    build(given.source, given.target, config, given.field)
+    empty = given.dimensions if given.afresh else 0
+    build(given.source, given.target, config, given.field, empty)
     return 0
 
 

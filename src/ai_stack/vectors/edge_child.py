@@ -54,7 +54,7 @@ class EdgeEngine:
             await self._release(model)
 
     def handlers(self) -> dict[str, Handler]:
-        names = ("ping", "upsert", "delete", "search", "scan", "drop")
+        names = ("ping", "upsert", "delete", "erase", "search", "scan", "drop")
         return {name: getattr(self, name) for name in names}
 
     async def ping(self, header: Mapping[str, Any], body: bytes) -> Reply:
@@ -74,6 +74,15 @@ class EdgeEngine:
         if (collection := self.collections.get(header["model"])) is not None:
             await collection.delete_where(_scoped(header))
         return {}, b""
+
+    async def erase(self, header: Mapping[str, Any], body: bytes) -> Reply:
+        """Begin to delete points with all that files still hold of them; whether that is done."""
+        collection = self.collections.get(header["model"])
+        if collection is None:
+            return {"done": True}, b""
+        if header["begin"]:
+            await collection.erase_where(_scoped(header))
+        return {"done": not collection.layout.stained}, b""
 
     async def search(self, header: Mapping[str, Any], body: bytes) -> Reply:
         """Hits as rows of chunk, document, score and, where ties are to be settled, metadata."""

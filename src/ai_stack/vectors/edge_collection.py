@@ -40,13 +40,17 @@ RESERVE_BYTES = 96 << 20
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`shards` from the oldest to the one that takes the writes; `built` has the graph."""
+    """`shards` from the oldest to the one that takes the writes; `built` has the graph.
+
+    `stained`: the files hold points that were deleted and may not stay there.
+    """
 
     dimensions: int
     shards: tuple[str, ...]
     built: str | None = None
     fields: tuple[str, ...] = ()
     next: int = 1
+    stained: bool = False
 
     @classmethod
     def read(cls, file: Path) -> "Layout":
@@ -77,6 +81,7 @@ class Collection:
     _streamed_s: float = float("-inf")
     _flushed_s: float = 0.0
     _unindexed: bool = False
+    _erasures: int = 0
 
     @classmethod
     def create(cls, folder: Path, dimensions: int) -> "Collection":
@@ -126,6 +131,13 @@ class Collection:
             if self._discards is not None:
                 self._discards.append(lambda shard: shard.discard_where(conditions))
         self._written_s = time.monotonic()
+
+    async def erase_where(self, conditions: Mapping[str, Any]) -> None:
+        """Delete points, and have the upkeep write anew, without them, what held them."""
+        async with self._writing:
+            self._save(replace(self.layout, stained=True))
+        self._erasures += 1
+        await self.delete_where(conditions)
 
     async def search(self, query: ShardQuery, fields: Sequence[str] = ()) -> list[Found]:
         """The nearest of all shards, best first; a point that two hold counts in the newer."""
@@ -185,7 +197,9 @@ class Collection:
 
     def _due(self, idle: bool) -> bool:
         fresh = sum(s.points for s in self.shards if s.path.name != self.layout.built)
-        return fresh >= self._tolerated(self.points - fresh, idle) or (self._unindexed and idle)
+        if self.layout.stained or (self._unindexed and idle):
+            return True
+        return fresh >= self._tolerated(self.points - fresh, idle)
 
     def _tolerated(self, built: int, idle: bool) -> int:
         """How many points may be without a graph.
@@ -200,6 +214,7 @@ class Collection:
     async def rebuild(self) -> None:
         """Have all shards merged and their graph built, and swap the result in."""
         async with self._writing:
+            erasures, stained = self._erasures, self.layout.stained
             sources, target = await self._sealed()
             self._discards = []
             builder = await self._start_builder(target, sources)
@@ -207,6 +222,8 @@ class Collection:
             if await builder.wait() != 0:
                 raise VectorsUnavailable("The builder of the vector index failed.")
             await self._swap(target, sources)
+            if stained and erasures == self._erasures:
+                self._save(replace(self.layout, stained=False))
         finally:
             self._discards = None
             if builder.returncode is None:
@@ -217,7 +234,7 @@ class Collection:
 
     async def _sealed(self) -> tuple[list[Shard], Path]:
         """What a build is made of, flushed and beside an empty fresh shard, and its folder."""
-        if self.shards[-1].points:
+        if self.shards[-1].points or self.layout.stained:
             self._add_fresh()
             for name in self.layout.fields:
                 self.shards[-1].index(name)
@@ -236,6 +253,7 @@ class Collection:
         threads = len(os.sched_getaffinity(0))
         options = [o for s in sources for o in ("--source", str(s.path))]
         options += [o for f in self.layout.fields for o in ("--field", f)]
+        options += ["--afresh"] * self.layout.stained
         numbers = map(str, (os.getpid(), self.layout.dimensions, threads))
         builder = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ai_stack.vectors.edge_builder"),

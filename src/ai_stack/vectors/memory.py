@@ -30,12 +30,13 @@ class MemoryVectors:
         self,
         model: EmbeddingModel,
         project_id: UUID,
-        document_ids: Collection[UUID],
+        document_ids: Collection[UUID] | None,
         keep: Collection[UUID] = (),
     ) -> None:
         stored = self.models.get(model.key, {})
         for chunk_id, (point, _) in list(stored.items()):
-            mine = point.project_id == project_id and point.document_id in document_ids
+            named = document_ids is None or point.document_id in document_ids
+            mine = point.project_id == project_id and named
             if mine and chunk_id not in keep:
                 del stored[chunk_id]
 

@@ -69,20 +69,21 @@ class PgVectors:
         self,
         model: EmbeddingModel,
         project_id: UUID,
-        document_ids: Collection[UUID],
+        document_ids: Collection[UUID] | None,
         keep: Collection[UUID] = (),
     ) -> None:
         async with self._connection() as connection:
             number = await self._number(connection, model)
-            if number is None or not document_ids:
+            if number is None or (document_ids is not None and not document_ids):
                 return
+            named = "true" if document_ids is None else "document_id = ANY (%(ids)s)"
             await self._execute(
                 connection,
                 {"project": str(project_id), "ef": str(EF)},
                 f"DELETE FROM embeddings WHERE model_id = {number} AND chunk_id <> ALL (%(keep)s)"
-                " AND chunk_id IN (SELECT id FROM chunks WHERE document_id = ANY (%(ids)s))"
+                f" AND chunk_id IN (SELECT id FROM chunks WHERE {named})"
                 " RETURNING chunk_id",
-                {"ids": list(document_ids), "keep": list(keep)},
+                {"ids": list(document_ids or ()), "keep": list(keep)},
             )
 
     async def search(self, model: EmbeddingModel, query: VectorQuery) -> Sequence[Hit]:

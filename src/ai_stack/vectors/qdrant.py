@@ -56,15 +56,16 @@ class QdrantVectors:
         self,
         model: EmbeddingModel,
         project_id: UUID,
-        document_ids: Collection[UUID],
+        document_ids: Collection[UUID] | None,
         keep: Collection[UUID] = (),
     ) -> None:
         must: list[dict[str, Any]] = [of_project(project_id)]
-        must.append({"key": "d", "match": {"any": [str(d) for d in document_ids]}})
+        if document_ids is not None:
+            must.append({"key": "d", "match": {"any": [str(d) for d in document_ids]}})
         kept = {"must_not": [{"has_id": [str(k) for k in keep]}]} if keep else {}
         chosen = models.FilterSelector(filter=_filter({"must": must, **kept}))
         with client_errors():
-            if document_ids and await self._exists(model):
+            if (document_ids is None or document_ids) and await self._exists(model):
                 await self.client.delete(_alias(model), chosen, wait=True)
 
     async def search(self, model: EmbeddingModel, query: VectorQuery) -> Sequence[Hit]:

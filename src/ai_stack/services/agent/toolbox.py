@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+from uuid import UUID
 
 from ai_stack.errors import AIStackError, InvalidRequest, NotFound
 from ai_stack.models.documents import NewDocument
@@ -22,7 +23,7 @@ from ai_stack.services.search import Search
 from ai_stack.services.skills import Skills, words
 
 MCP, MCP_PREFIX = "mcp-server", "mcp__"
-MCP_SEEN_S = 60.0
+MCP_SEEN_S, MOST_SEEN = 60.0, 1000
 FOUND, SHOWN_CHARACTERS = 4, 12_000
 OPEN = {"/etc/chromium.d"}
 Given: TypeAlias = Mapping[str, Any]
@@ -57,15 +58,22 @@ class Tool:
 
 
 @dataclass(slots=True)
+class Seen:
+    """The tools of MCP servers as one project saw them: what another was refused is not its."""
+
+    tools: dict[str, Tool] = field(default_factory=dict)
+    at: float = float("-inf")
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True)
 class Toolbox:
     """All tools, by name; those of skills and servers are made when they are asked for."""
 
     search: Search
     documents: Documents
     skills: Skills
-    _mcp: dict[str, Tool] = field(default_factory=dict)
-    _mcp_at: float = float("-inf")
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _mcp: dict[UUID, "Seen"] = field(default_factory=dict)
 
     async def tool(self, principal: Principal, name: str) -> Tool:
         """A tool by its name; InvalidRequest names one that there is not."""
@@ -180,11 +188,14 @@ class Toolbox:
         """The tools of the MCP servers that the settings name, as they were of late."""
         if not principal.allows(Scope.SKILLS):
             return {}
-        async with self._asking:
-            if time.monotonic() - self._mcp_at > MCP_SEEN_S:
-                self._mcp = await self._asked_servers(principal)
-                self._mcp_at = time.monotonic()
-        return self._mcp
+        if principal.project_id not in self._mcp and len(self._mcp) >= MOST_SEEN:
+            self._mcp.clear()
+        seen = self._mcp.setdefault(principal.project_id, Seen())
+        async with seen.asking:
+            if time.monotonic() - seen.at > MCP_SEEN_S:
+                seen.tools = await self._asked_servers(principal)
+                seen.at = time.monotonic()
+        return seen.tools
 
     async def _asked_servers(self, principal: Principal) -> dict[str, Tool]:
         """What their skill lists; nothing where it cannot, since goals need other tools more."""

@@ -46,7 +46,7 @@ def read(pairs: Pairs) -> Carried:
             told.add(text)
         elif name == b"cookie":
             cookies.update(_sessions(text))
-        elif project not in (None, text):
+        elif project not in (None, (text := _name(value))):
             raise Unauthenticated("A request works in one project: send X-Project once.")
         else:
             project = text
@@ -54,6 +54,14 @@ def read(pairs: Pairs) -> Carried:
     if len(tokens) > 1:
         raise Unauthenticated("Send one credential: two that differ came with this request.")
     return Carried(next(iter(tokens), None), project, not told and bool(cookies))
+
+
+def _name(value: bytes) -> str:
+    """A project's name or id in a header: UTF-8, as programs send what is not ASCII."""
+    try:
+        return value.decode().strip()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").strip()
 
 
 def digest(pairs: Pairs) -> bytes:

@@ -130,7 +130,9 @@ class Inference:
         passed = checked(operation, body)
         name = _text(passed.get("model"))
         pool = self.fleet.known(name, operation) or await self.fleet.pool(name, operation)
-        asked = Asked(_call(operation, passed, pool), pool, principal, options, _keeps_usage(body))
+        call = _call(operation, passed, pool)
+        call.salt = principal.project_id.hex
+        asked = Asked(call, pool, principal, options, _keeps_usage(body))
         asked.key = self._key(asked)
         if asked.key is not None and options.cache.reads:
             kept = await self.answers.get(asked.key, options.cache)

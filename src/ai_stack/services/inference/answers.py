@@ -43,8 +43,8 @@ class Answers:
         """Where the answer to a call is kept, None for one that is not; `form` is how it looks."""
         if not (policy.reads or policy.stores) or not self._may_keep(call, policy):
             return None
-        scope = _scope(project_id, call.operation, revision, *form)
-        return PREFIX + sha256(scope + call.encoded).hexdigest()
+        place, scope = _scope(project_id, call.operation, revision, *form)
+        return place + sha256(scope + call.encoded).hexdigest()
 
     def _may_keep(self, call: Call, policy: CachePolicy) -> bool:
         if self.ttl_s == 0 or "tools" in call.body:
@@ -72,8 +72,10 @@ class Answers:
 
 
 @lru_cache(256)
-def _scope(project_id: UUID, *named: str) -> bytes:
-    return project_id.bytes + "\0".join(named).encode() + b"\0"
+def _scope(project_id: UUID, *named: str) -> tuple[str, bytes]:
+    """Where the answers of a project are, by its id, and what all of one kind share."""
+    scope = project_id.bytes + "\0".join(named).encode() + b"\0"
+    return f"{PREFIX}{project_id.hex}:", scope
 
 
 def is_deterministic(call: Call) -> bool:

@@ -77,7 +77,8 @@ class Mending:
             self._anew += 1
             request = retry_request(self.call.body, failure)
             try:
-                answer = await self.ask(Call("chat", request, orjson.dumps(request)))
+                call = Call("chat", request, orjson.dumps(request), salt=self.call.salt)
+                answer = await self.ask(call)
                 message = answer["choices"][0]["message"]
             except (AIStackError, KeyError, IndexError, TypeError):
                 continue

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import takewhile
+from uuid import UUID
 
 import orjson
 
@@ -148,11 +149,14 @@ def _rank(member: Member, blocks: Sequence[bytes]) -> tuple[int, int, bytes]:
     return depth, 0, blake2b(name + blocks[0], digest_size=8).digest()
 
 
-def blocks_of(body: Body) -> list[bytes]:
-    """The chained hashes of a prompt's blocks, the part that requests share first."""
+def blocks_of(body: Body, project_id: UUID) -> list[bytes]:
+    """The chained hashes of a prompt's blocks, the part that requests share first.
+
+    Prompts of two projects share none, so that what one asks draws no other's requests along.
+    """
     parts = (body.get("tools"), body.get("messages") or body.get("prompt"))
     text = b"".join(orjson.dumps(part) for part in parts if part is not None)
-    found, chain = [], b""
+    found, chain = [], project_id.bytes
     for start in range(0, min(len(text), BLOCK * MOST_BLOCKS), BLOCK):
         chain = blake2b(chain + text[start : start + BLOCK], digest_size=8).digest()
         found.append(chain)

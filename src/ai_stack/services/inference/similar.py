@@ -68,7 +68,8 @@ class SimilarAnswers:
         plain = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
         scope = "\0".join((revision, form)).encode()
         digest = sha256(project_id.bytes + scope + b"\0" + plain).hexdigest()
-        return Question(PREFIX + digest, tuple(NUMBER.findall(text)), vector)
+        place = f"{PREFIX}{project_id.hex}:{digest}"
+        return Question(place, tuple(NUMBER.findall(text)), vector)
 
     async def find(self, question: Question) -> str | None:
         """The key of the answer to the nearest question, if any is near enough."""

@@ -123,7 +123,8 @@ class Work:
 
     async def _first(self) -> bytes | None:
         """The beginning of the answer, by the first engine that gives one."""
-        blocks = blocks_of(self.call.body) if len(self.pool.members) > 1 else NO_BLOCKS
+        project, several = self.record.project_id, len(self.pool.members) > 1
+        blocks = blocks_of(self.call.body, project) if several else NO_BLOCKS
         tried, failure = NOBODY, None
         while True:
             wanted = (self.pool, blocks, self.priority, tried)

@@ -1,4 +1,4 @@
-"""Projects."""
+"""Projects: deleted in batches, with every trace but who did what and when."""
 
 from importlib.resources import files
 
@@ -9,6 +9,6 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """See the script."""
+    """What finds and erases the rows of a project; names of a bounded length."""
     script = files("ai_stack.database.migrations") / "sql" / "0009_projects.sql"
     op.get_bind().connection.cursor().execute(script.read_text())
