@@ -18,6 +18,7 @@ from ai_stack.mcp.protocol import BY_TOOL, create_server
 from ai_stack.mcp.tools import AnyTool
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.rest.openai.routes import HOT
+from ai_stack.rest.projects import NeedsThere
 from ai_stack.rest.requests import Anybody, Needs
 from ai_stack.server import create_api
 from ai_stack.settings import load_settings
@@ -117,5 +118,9 @@ async def _answers(method: str, handler: Any) -> bool:
     return not (method in BY_TOOL and answer.get("tools") == [])
 
 
-def scopes_of(policy: Policy) -> Scope | None:
-    return policy.scope if isinstance(policy, Needs) else None
+def scopes_of(policy: Policy) -> frozenset[Scope]:
+    """Scopes of which any one will do; none where none is needed."""
+    if not isinstance(policy, Needs) or policy.scope is None:
+        return frozenset()
+    also = {Scope.OPERATE} if isinstance(policy, NeedsThere) else set()
+    return frozenset({policy.scope, *also})
