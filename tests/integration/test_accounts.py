@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 
 from accounts import BETTER, GOOD, HERE, OPERATOR, away, logged_in, me, until
 from ai_stack.cli.credentials import Credentials
+from ai_stack.database import credentials
 from ai_stack.errors import AIStackError, Forbidden, LimitExceeded, Unauthenticated
 from ai_stack.models.principals import DEFAULT_PROJECT, EVERY_SCOPE, Principal, Scope
 from ai_stack.models.trust import NewKey, NewUser
@@ -432,6 +433,28 @@ async def test_who_is_suspended_in_the_middle_gets_no_login(stack: Stack, name: 
         await passwords.login(name, GOOD, HERE, "shell")
     with pytest.raises(Unauthenticated):
         await passwords.change(name, GOOD, BETTER, HERE)
+
+
+async def test_whose_password_changes_in_the_middle_gets_no_login(stack: Stack, name: str) -> None:
+    class Slow(Hashing):
+        async def matches(self, hash: str | None, password: str) -> bool:
+            right = await Hashing.matches(self, hash, password)
+            await stack.accounts.users.set_password(OPERATOR, name, BETTER)
+            return right
+
+    accounts = stack.accounts
+    passwords = Passwords(stack.database, accounts.passwords.secrets, Slow(), accounts.logins)
+    with pytest.raises(Unauthenticated):
+        await passwords.login(name, GOOD, HERE, "shell")
+    assert await accounts.passwords.login(name, BETTER, HERE, "shell")
+
+
+async def test_who_ever_asked_for_accounts_keeps_asking(stack: Stack, name: str) -> None:
+    assert await credentials.are_any(stack.database)
+    async with stack.database.control() as tx:
+        await tx.execute("DELETE FROM users")
+        await tx.execute("DELETE FROM keys")
+    assert await credentials.are_any(stack.database)
 
 
 async def test_a_suspended_user_is_out_with_logins_keys_and_tokens(

@@ -84,9 +84,12 @@ async def projects_named(tx: Transaction, wanted: Sequence[str]) -> dict[str, UU
 
 
 async def are_any(database: Database) -> bool:
-    """Whether there is a user, or ever was a key: revoking the last one lets nobody in."""
+    """Whether there is a user or a key, or ever was: removing the last one lets nobody in."""
     async with database.control() as tx:
-        row = await tx.row("SELECT EXISTS (SELECT FROM keys) OR EXISTS (SELECT FROM users)")
+        row = await tx.row(
+            "SELECT EXISTS (SELECT FROM keys) OR EXISTS (SELECT FROM users)"
+            " OR EXISTS (SELECT FROM audit WHERE action = 'user.create')"
+        )
     assert row is not None
     return bool(row[0])
 

@@ -17,13 +17,24 @@ async def insert(
     kind: Kind,
     issuer: str | None,
     lasts: timedelta,
+    generation: int | None,
 ) -> bool:
-    """Add a login of an active user; False for one who is gone or suspended."""
+    """Add a login of an active user; False for one who is gone or suspended, or has another
+    password since the generation that is given."""
     done = await tx.execute(
         "INSERT INTO logins (hash, user_id, kind, issuer, expires_at)"
         " SELECT %(hash)s, id, %(kind)s, %(issuer)s, now() + %(lasts)s FROM users"
-        " WHERE id = %(user)s AND state = 'active'",
-        {"hash": hash, "user": user_id, "kind": kind, "issuer": issuer, "lasts": lasts},
+        " WHERE id = %(user)s AND state = 'active'"
+        " AND (%(generation)s::int IS NULL OR generation = %(generation)s)"
+        " FOR SHARE",  # until this is over nobody ends all logins of this user
+        {
+            "hash": hash,
+            "user": user_id,
+            "kind": kind,
+            "issuer": issuer,
+            "lasts": lasts,
+            "generation": generation,
+        },
     )
     return done.rowcount == 1
 

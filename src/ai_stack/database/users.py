@@ -23,6 +23,7 @@ class Known:
     password: str | None
     temporary: bool
     state: UserState
+    generation: int
 
 
 async def insert(
@@ -91,7 +92,8 @@ async def by_name(database: Database, name: str) -> Known | None:
     """What a password for this name is checked against."""
     async with database.control() as tx:
         row = await tx.row(
-            "SELECT id, name, password, temporary, state FROM users WHERE name = %(name)s",
+            "SELECT id, name, password, temporary, state, generation FROM users"
+            " WHERE name = %(name)s",
             {"name": name},
         )
     return None if row is None else Known(*row)

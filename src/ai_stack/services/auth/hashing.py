@@ -13,9 +13,30 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from ai_stack.errors import InvalidRequest, TooBusy
 
 SHORTEST, FEWEST, LONGEST_BYTES = 12, 5, 1024
-AT_ONCE, WAITING = 2, 32  # each takes 19 MiB and about 70 ms of one core
+AT_ONCE, WAITING = 2, 30  # each takes 19 MiB and about 70 ms of one core
 
 T = TypeVar("T")
+
+
+class Door:
+    """Lets few in at once and a bounded number wait; who comes then is refused with TooBusy."""
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._slots, self._most, self._here = asyncio.Semaphore(at_once), at_once + waiting, 0
+
+    async def __aenter__(self) -> None:
+        if self._here >= self._most:
+            raise TooBusy
+        self._here += 1
+        try:
+            await self._slots.acquire()
+        except BaseException:
+            self._here -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._here -= 1
+        self._slots.release()
 
 
 @dataclass(slots=True)
@@ -27,8 +48,7 @@ class Hashing:
             time_cost=2, memory_cost=19 << 10, parallelism=1, type=Type.ID
         )
     )
-    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    _inside: int = 0
+    _door: Door = field(default_factory=lambda: Door(AT_ONCE, WAITING))
     _nobodys: str | None = None
 
     async def hash(self, password: str) -> str:
@@ -44,14 +64,8 @@ class Hashing:
         return self.hasher.check_needs_rehash(hash)
 
     async def _apart(self, work: Callable[[], T]) -> T:
-        if self._inside >= WAITING:
-            raise TooBusy
-        self._inside += 1
-        try:
-            async with self._slots:
-                return await asyncio.to_thread(work)
-        finally:
-            self._inside -= 1
+        async with self._door:
+            return await asyncio.to_thread(work)
 
     def _matches(self, hash: str | None, password: str) -> bool:
         nobodys = self._nobodys = self._nobodys or self.hasher.hash(secrets.token_bytes(16))

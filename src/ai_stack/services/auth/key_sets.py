@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from ai_stack.errors import Unavailable
-from ai_stack.services.auth.issuers import Issuer, is_safe
+from ai_stack.services.auth.issuers import LOOPBACK, Issuer, is_safe
 from ai_stack.services.auth.proofs import PublicKey
 
 FRESH_S, USABLE_S, PAUSE_S = 3600.0, 86400.0, 30.0
@@ -77,7 +78,11 @@ class KeySet:
 
 async def fetch_keys(issuer: Issuer) -> Mapping[str, PublicKey]:
     """The keys that an issuer publishes and that can verify; the others are left out."""
-    async with asyncio.timeout(TIMEOUT_S), httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+    near = urlsplit(issuer.issuer).hostname in LOOPBACK  # no proxy stands before this machine
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=not near) as client,
+    ):
         address = issuer.jwks_uri or (await described(client, issuer))["jwks_uri"]
         if not isinstance(address, str) or not is_safe(address):
             raise ValueError("jwks_uri")

@@ -26,12 +26,24 @@ class Logins:
         """For how long a login of this kind holds."""
         return self.browser_s if kind == "browser" else self.shell_s
 
-    async def begin(self, user_id: UUID, kind: Kind, issuer: str | None = None) -> str:
-        """A new login's token; Unauthenticated for a user who is gone or suspended."""
+    async def begin(
+        self, user_id: UUID, kind: Kind, issuer: str | None = None, generation: int | None = None
+    ) -> str:
+        """A new login's token; Unauthenticated for a user who is gone or suspended, or not of
+        this generation any more."""
         token = new_login()
         hash, lasts = self._hash(token), timedelta(seconds=self.lasts_s(kind))
         async with self.database.control() as tx:
-            if not await logins.insert(tx, hash, user_id, kind=kind, issuer=issuer, lasts=lasts):
+            is_begun = await logins.insert(
+                tx,
+                hash,
+                user_id,
+                kind=kind,
+                issuer=issuer,
+                lasts=lasts,
+                generation=generation,
+            )
+            if not is_begun:
                 raise Unauthenticated("This user cannot log in now.")
         return token
 

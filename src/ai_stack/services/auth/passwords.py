@@ -4,7 +4,7 @@ Whether a name exists is told to nobody: what is wrong answers the same after th
 """
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 from ai_stack.database import Database, attempts, audit, logins, users
@@ -13,11 +13,12 @@ from ai_stack.database.logins import Kind
 from ai_stack.database.users import Known
 from ai_stack.errors import InvalidRequest, LimitExceeded, PasswordExpired, Unauthenticated
 from ai_stack.services.auth.credentials import hidden
-from ai_stack.services.auth.hashing import Hashing, chosen, typed
+from ai_stack.services.auth.hashing import Door, Hashing, chosen, typed
 from ai_stack.services.auth.logins import Logins
 from ai_stack.services.auth.secrets import Secrets
 
 LONGEST_NAME = 255
+AT_ONCE, WAITING = 3, 64  # so that strangers do not take every connection to the database
 WRONG = "This name and password do not go together, or this user may not log in."
 # A stranger can bring about the pause of a name, so it is short; 1,440 guesses a day are too few.
 BY_NAME, BY_ADDRESS = Rule(free=5, most_s=60), Rule(free=20, most_s=900)
@@ -31,6 +32,7 @@ class Passwords:
     secrets: Secrets
     hashing: Hashing
     logins: Logins
+    door: Door = field(default_factory=lambda: Door(AT_ONCE, WAITING))
 
     async def login(self, name: str, password: str, address: str, kind: Kind) -> str:
         """A new login's token.
@@ -45,7 +47,7 @@ class Passwords:
         if user.password is not None and self.hashing.is_dated(user.password):
             hash = await self.hashing.hash(password)
             await users.rehash(self.database, user.id, user.password, hash)
-        return await self.logins.begin(user.id, kind)
+        return await self.logins.begin(user.id, kind, generation=user.generation)
 
     async def change(self, name: str, password: str, new: str, address: str) -> None:
         """Put another password in a password's place; every login of the user ends.
@@ -64,6 +66,10 @@ class Passwords:
             await audit.record(tx, user.name, "user.password", str(user.id), detail={"own": True})
 
     async def _checked(self, name: str, password: str, address: str) -> Known:
+        async with self.door:
+            return await self._looked_up(name, password, address)
+
+    async def _looked_up(self, name: str, password: str, address: str) -> Known:
         name = name.strip().lower()[: LONGEST_NAME + 1].replace("\0", " ")
         subjects = self._subject("name", name), self._subject("address", network(address))
         await self._take(*subjects)

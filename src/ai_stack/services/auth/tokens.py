@@ -113,8 +113,9 @@ class Tokens:
             key = await credentials.find_key(self.database, principal.key_id)
             return {"sub": f"key:{principal.key_id}"}, _end(key)
         assert principal.user_id is not None
-        login = await self.logins.read(carried)
+        # In this order: what ends the login in between ends the token too.
         generation = await users.generation(self.database, principal.user_id)
+        login = await self.logins.read(carried)
         return {"sub": f"user:{principal.user_id}", "generation": generation}, _end(login)
 
     async def _ours(self, unproven: Unproven) -> Credential:

@@ -4,6 +4,9 @@ ALTER TABLE control.users
 COMMENT ON COLUMN control.users.temporary IS 'the password is good for choosing another one alone';
 COMMENT ON COLUMN control.users.generation IS 'tokens of an earlier one are refused';
 
+-- Whether there ever was a user.
+CREATE INDEX audit_users ON control.audit (id) WHERE action = 'user.create';
+
 -- Failed logins by name and by address, each hidden under the pepper. Here rather than in a
 -- gateway's memory, so that several gateways count together and a restart forgives nothing.
 CREATE TABLE control.attempts (
