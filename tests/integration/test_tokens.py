@@ -15,7 +15,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from accounts import GOOD, OPERATOR, Publisher, logged_in, me, published, until
+from accounts import BETTER, GOOD, OPERATOR, Publisher, logged_in, me, published, until
 from ai_stack.cli.credentials import Credentials
 from ai_stack.errors import Unauthenticated, Unavailable
 from ai_stack.models.principals import DEFAULT_PROJECT, Principal, Scope
@@ -108,6 +108,23 @@ async def test_anybody_can_verify_a_token_by_what_is_published(
     names = {"iss", "aud", "sub", "exp", "iat", "nbf", "jti", "project", "scope", "generation"}
     assert claims.keys() == names
     assert claims["iss"] == "nixos-ai-stack"
+
+
+async def test_what_one_gateway_gives_another_knows_and_ends(
+    client: httpx.AsyncClient, name: str, memory_settings: Settings
+) -> None:
+    login = await logged_in(client, name)
+    made = (await client.post("/auth/token", json={}, headers=login)).json()["access_token"]
+    token = {"Authorization": f"Bearer {made}"}
+    async with gateway(memory_settings.model_copy(update={"auth": "required"})) as other:
+        for headers in (login, token):
+            assert await me(other, headers) == 200
+        assert (await other.post("/auth/logout", headers=login)).status_code == 204
+        await until(401, lambda: me(client, login))
+        change = {"name": name, "password": GOOD, "new_password": BETTER}
+        assert (await other.post("/auth/password", json=change)).status_code == 204
+        for gate in (client, other):
+            await until(401, lambda gate=gate: me(gate, token))
 
 
 async def test_a_token_ends_with_the_key_that_made_it(
