@@ -14,7 +14,10 @@ from pydantic import SecretStr
 
 import gateways
 import servers
-from ai_stack.caches.counters import open_counters
+from ai_stack.caches import open_cache
+from ai_stack.caches.conversations import open_conversations
+from ai_stack.caches.counters import Count, open_counters
+from ai_stack.caches.pipeline import Address, Pipeline
 from ai_stack.database import Database, open_database
 from ai_stack.errors import AIStackError, LimitExceeded, TooLarge
 from ai_stack.models.documents import NewDocument
@@ -434,3 +437,39 @@ async def test_without_redis_the_stated_policy_holds(
             left = [await client.get("/documents", headers=headers) for _ in range(4)]
     spent_before = 3 if policy == "local" else 0
     assert [one.status_code for one in left].count(200) == 3 - spent_before
+
+
+async def _survivors(cache: servers.Redis, kept: servers.Redis, flood: int) -> tuple[int, int]:
+    """Of 200 counters and 200 sessions those that a flood of answers leaves, and the evicted."""
+    counters, talks = open_counters(f"unix://{kept.socket}"), open_conversations(_url(kept))
+    answers = open_cache(_url(cache))
+    for n in range(200):
+        await counters.take(Count(f"flood{n}", 5, 1, 600))
+        await talks.create("flood", f"{n}", b"head", 600)
+    for n in range(flood):
+        await answers.set(f"answer{n}", b"x" * 4096, 600)
+        if n % 100 == 0:
+            await answers.ping()
+    left = sum([(await counters.take(Count(f"flood{n}", 5, 1, 600))).used == 2 for n in range(200)])
+    left += sum([await talks.read("flood", f"{n}") is not None for n in range(200)])
+    pipeline = Pipeline(Address.read(_url(cache)))
+    told = await pipeline.call("INFO", "stats")
+    assert isinstance(told, bytes)
+    evicted = int(told.partition(b"evicted_keys:")[2].split()[0])
+    for opened in (counters, talks, answers, pipeline):
+        await opened.aclose()
+    return left, evicted
+
+
+def _url(server: servers.Redis) -> str:
+    return f"unix://{server.socket}"
+
+
+async def test_a_full_cache_evicts_neither_limits_nor_sessions() -> None:
+    """Beside each other in one Redis they would all be gone."""
+    evicting = ("--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru")
+    with servers.redis(*evicting) as cache, servers.redis() as kept:
+        left, evicted = await _survivors(cache, kept, 6000)
+        assert evicted > 3000
+        assert left == 400
+        assert (await _survivors(cache, cache, 6000))[0] < 100

@@ -34,6 +34,7 @@ from reliability import (
     secrets_told,
     standstill,
     tenants,
+    without_redis,
     writes,
 )
 from reliability.grounds import Ground, stack, with_faulty_gateway
@@ -57,6 +58,7 @@ SUBJECTS = (
         endurance,
         secrets_told,
         authorisation,
+        without_redis,
     ),
 )
 # Their rows start the faulty build by themselves.
@@ -70,6 +72,7 @@ STARTING = (
     openai_matrix,
     secrets_told,
     standstill,
+    without_redis,
 )
 ROWS: dict[int, Row] = {row.number: row for subject in SUBJECTS for row in subject.ROWS}
 BESIDE = (

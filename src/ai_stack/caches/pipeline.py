@@ -73,6 +73,8 @@ class Pipeline:
 
     async def together(self, commands: Sequence[tuple[Part, ...]]) -> list[Answer]:
         """The answers to several commands that go out as one; Down when any of them fails."""
+        if not commands:
+            return []
         link = self._link
         if link is None or link.ended:
             link = await self._connected()
