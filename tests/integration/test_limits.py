@@ -18,6 +18,8 @@ from ai_stack.caches import open_cache
 from ai_stack.caches.conversations import open_conversations
 from ai_stack.caches.counters import Count, open_counters
 from ai_stack.caches.pipeline import Address, Pipeline
+from ai_stack.cli.diagnosis import Stack as DoctorStack
+from ai_stack.cli.diagnosis import servers as diagnosis
 from ai_stack.database import Database, open_database
 from ai_stack.errors import AIStackError, LimitExceeded, TooLarge
 from ai_stack.models.documents import NewDocument
@@ -27,7 +29,6 @@ from ai_stack.models.runs import ENDED
 from ai_stack.models.trust import NewKey
 from ai_stack.services.inference.charging import Charge
 from ai_stack.services.limits import Limits
-from ai_stack.services.limits import budgets as leases
 from ai_stack.services.limits.budgets import Budget
 from ai_stack.services.limits.rules import Rule
 from ai_stack.settings import Settings
@@ -157,11 +158,9 @@ async def test_the_slice_shrinks_to_what_is_needed(database: Database) -> None:
     assert (len(held), max(held), held[-30:]) == (200, 2, [0] * 30)
 
 
-async def test_what_lies_idle_goes_back(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(leases, "IDLE_S", 0.0)
+async def test_what_lies_idle_goes_back(database: Database) -> None:
     caller, limits = limited(requests_per_day=6400), alone(database)
+    limits.budgets.budgets.idle_s = 0.0
     await admitted(limits, caller, 1)
     await asyncio.sleep(0.01)
     await limits.budgets.look()
@@ -473,3 +472,11 @@ async def test_a_full_cache_evicts_neither_limits_nor_sessions() -> None:
         assert evicted > 3000
         assert left == 400
         assert (await _survivors(cache, cache, 6000))[0] < 100
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_doctor_finds_a_server_that_evicts_limits(settings: Settings, policy: str) -> None:
+    with servers.redis("--maxmemory", "8mb", "--maxmemory-policy", policy) as kept:
+        update = {"redis_kept_url": SecretStr(_url(kept))}
+        found = [*diagnosis.redis_kept(DoctorStack(settings.model_copy(update=update)))]
+    assert [policy in finding.what for finding in found] == [True] * (policy != "noeviction")

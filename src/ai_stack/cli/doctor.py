@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     parts.embedding,
     servers.postgres,
     servers.redis,
+    servers.redis_kept,
     servers.engines,
     models.served,
     models.unfinished,

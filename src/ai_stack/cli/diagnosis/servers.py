@@ -43,6 +43,21 @@ def redis(stack: Stack) -> Iterator[Finding]:
         )
 
 
+def redis_kept(stack: Stack) -> Iterator[Finding]:
+    """What must not be evicted needs a server that evicts nothing."""
+    secret = stack.settings.redis_kept_url
+    url = "" if secret is None else secret.get_secret_value()
+    found = asyncio.run(_configured(url)) if url.startswith(SCHEMES) else None
+    if found is not None and found["maxmemory-policy"] != "noeviction":
+        yield Finding(
+            "redis",
+            f"The Redis for limits and sessions evicts them (maxmemory-policy "
+            f"{found['maxmemory-policy']}).",
+            "When it is full, limits begin anew and conversations are lost.",
+            "redis-cli CONFIG SET maxmemory-policy noeviction",
+        )
+
+
 async def _configured(url: str) -> dict[str, str] | None:
     """Its memory and policy; None when it does not answer or does not tell."""
     pipeline = Pipeline(Address.read(url))

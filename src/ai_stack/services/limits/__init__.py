@@ -24,7 +24,7 @@ from ai_stack.services.limits.ledgers import Accounts, Windows
 from ai_stack.services.limits.rules import Rule, What, rules_of
 from ai_stack.settings.limits import Policy
 
-LOOK_S = 0.25
+LOOK_S = 0.5
 KNOWN = 10_000
 NOTHING: Mapping[str, Mapping[str, int]] = {}
 

@@ -2,7 +2,7 @@
 
 The leases of all gateways together are never more than a limit allows. A slice is a 64th of the
 limit at most, and shrinks with what is left, down to what is asked for: then every request is
-counted where all see it. What a gateway has leased and does not use goes back after IDLE_S, at the
+counted where all see it. What a gateway has leased and does not use goes back after a while, at the
 end of a period, and when the gateway ends; one that is killed loses its slice until then.
 """
 
@@ -14,12 +14,13 @@ from typing import Protocol
 
 from ai_stack.services.limits.rules import Rule
 
-IDLE_S = 2.0
 REFUSED_S = 1.0  # what is used up is asked about again after it
 
 
 class Ledger(Protocol):
-    """Where a limit is counted for all gateways."""
+    """Where a limit is counted for all gateways; after `idle_s` an unused slice goes back."""
+
+    idle_s: float
 
     async def lease(self, budget: "Budget", needed: int, wanted: int) -> tuple[int, int]:
         """What is granted, 0 where less than is needed is left, and what all have leased then."""
@@ -67,6 +68,10 @@ class Budget:
 
     def _is_used_up(self) -> bool:
         return time.monotonic() < self._refuses_until
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to settle what is held or owed."""
+        return self.held < 0 or self.owed > 0 or self.used_at < now - self.ledger.idle_s
 
     async def fill(self, amount: int, least: int) -> None:
         """Lease more, once for all who wait for it; not lost with who asked for it first."""
@@ -116,7 +121,7 @@ class Budgets:
         for key in [key for key, one in self._open.items() if now >= one.ends_at]:
             self._over.append(self._open.pop(key))
         over, self._over = self._over, []
-        due = [b for b in self._open.values() if _is_due(b, now)]
+        due = [one for one in self._open.values() if one.held != one.owed and one.is_due(now)]
         try:
             await self._settle([*due, *over])
         finally:
@@ -135,10 +140,6 @@ class Budgets:
             ]
             if changes:
                 await _change(ledger, changes)
-
-
-def _is_due(budget: Budget, now: float) -> bool:
-    return budget.held < 0 or budget.owed > 0 or (budget.used_at < now - IDLE_S)
 
 
 async def _change(ledger: Ledger, changes: Sequence[tuple[Budget, int]]) -> None:

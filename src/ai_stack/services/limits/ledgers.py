@@ -26,6 +26,7 @@ class Windows:
     counters: Counters
     without: Policy = "local"
     degraded: int = 0
+    idle_s: float = 2.0
 
     async def lease(self, budget: Budget, needed: int, wanted: int) -> tuple[int, int]:
         """As Ledger says. Raises LimitExceeded by the policy `refuse`."""
@@ -62,9 +63,10 @@ class Windows:
 
 @dataclass(slots=True)
 class Accounts:
-    """Budgets."""
+    """Budgets: a slice costs more here, and goes back later."""
 
     database: Database
+    idle_s: float = 10.0
 
     async def lease(self, budget: Budget, needed: int, wanted: int) -> tuple[int, int]:
         """As Ledger says; raises DatabaseUnavailable."""
