@@ -46,6 +46,9 @@ class Counters(Protocol):
     async def add(self, counts: Sequence[Count]) -> None:
         """Add to counters, whatever they allow; a negative amount is given back."""
 
+    async def ping(self) -> None:
+        """Return when the server answers."""
+
     async def aclose(self) -> None: ...
 
 
@@ -73,6 +76,9 @@ class MemoryCounters:
     async def add(self, counts: Sequence[Count]) -> None:
         for count in counts:
             self._set(count, min(self._of(count.key) + count.amount, count.most))
+
+    async def ping(self) -> None:
+        return
 
     async def aclose(self) -> None:
         self._used.clear()
@@ -107,6 +113,9 @@ class RedisCounters:
 
     async def add(self, counts: Sequence[Count]) -> None:
         await self._together([c for one in counts for c in (_beginning(one), _adding(one))])
+
+    async def ping(self) -> None:
+        await self._together([("PING",)])
 
     async def aclose(self) -> None:
         await self._pipeline.aclose()
