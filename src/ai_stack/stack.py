@@ -1,26 +1,13 @@
 """The one place that builds things: a Stack of services over the doors that the settings name."""
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from ai_stack.caches import Cache, open_cache
-from ai_stack.caches.conversations import Conversations, open_conversations
-from ai_stack.caches.counters import Counters, open_counters
-from ai_stack.database import Database, changes, inferences, open_database
-from ai_stack.database.notices import Notices
-from ai_stack.database.runs import CHANNEL
-from ai_stack.embedders import open_embedder
-from ai_stack.engines import Engine, open_engine
-from ai_stack.errors import SettingsError
+from ai_stack.database import Database, changes, inferences
+from ai_stack.doors import Doors, open_doors
 from ai_stack.models.principals import Scope
-from ai_stack.parsers.pool import ParserPool
-from ai_stack.rerankers import Reranker, open_reranker
-from ai_stack.sandbox import Sandbox, find_sandbox
 from ai_stack.services import places
 from ai_stack.services.agent import KIND as AGENT
 from ai_stack.services.agent import QUEUE as AGENTS
@@ -28,9 +15,14 @@ from ai_stack.services.agent import Agent, Working
 from ai_stack.services.agent.toolbox import Toolbox
 from ai_stack.services.auth.accounts import Accounts
 from ai_stack.services.auth.auditing import Audit
+from ai_stack.services.auth.devices import Devices
+from ai_stack.services.auth.erasure import KIND as DELETE_PROJECT
+from ai_stack.services.auth.erasure import Erasure
 from ai_stack.services.auth.identity import Identity
 from ai_stack.services.auth.issuers import Issuer, open_issuers
 from ai_stack.services.auth.keys import Keys
+from ai_stack.services.auth.oidc import SignOn
+from ai_stack.services.auth.projects import Projects
 from ai_stack.services.auth.secrets import open_secrets, secret
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
@@ -73,8 +65,7 @@ from ai_stack.services.skills.schemas import Schemas
 from ai_stack.services.uploads import Uploads
 from ai_stack.services.watching import Watching
 from ai_stack.settings import Settings
-from ai_stack.telemetry import Telemetry, open_telemetry
-from ai_stack.vectors import Vectors, open_vectors
+from ai_stack.telemetry import Telemetry
 
 # What a principal needs to have a run of each kind done; those that run alone are the operator's.
 SCOPES = {
@@ -82,8 +73,8 @@ SCOPES = {
     "watch": Scope.WRITE,
     SKILL: Scope.SKILLS,
     AGENT: Scope.AGENT,
+    DELETE_PROJECT: Scope.OPERATE,
 }
-SUPERVISED = "llama-cpp:"  # the supervisor's own, where there is none
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -114,8 +105,11 @@ class Stack:
     agent: Agent
     identity: Identity
     keys: Keys
+    projects: Projects
     issuers: tuple[Issuer, ...]
     accounts: Accounts
+    sign_on: SignOn
+    devices: Devices
     audit: Audit
     limits: Limits
     health: HealthChecks
@@ -134,30 +128,12 @@ async def open_stack(settings: Settings, *, watched: bool = True) -> AsyncIterat
     them says so when it is asked.
     """
     async with AsyncExitStack() as exits:
-        stack = _assembled(settings, await _open_doors(settings, exits, watched))
+        stack = _assembled(settings, await open_doors(settings, exits, watched))
         await exits.enter_async_context(stack.limits.running())
         await exits.enter_async_context(stack.telemetry.running())
         exits.push_async_callback(stack.scrape.aclose)
         await exits.enter_async_context(stack.inference.running())
         yield stack
-
-
-@dataclass(frozen=True, slots=True)
-class _Doors:
-    """What the services reach the other processes through."""
-
-    database: Database
-    cache: Cache
-    conversations: Conversations
-    counters: Counters
-    vectors: Vectors
-    models: Models
-    reranker: Reranker | None
-    parsers: ParserPool
-    notices: Notices
-    engines: list[Engine]
-    sandbox: Sandbox
-    telemetry: Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,70 +158,10 @@ class _Working:
     embeddings: EmbeddingModels
     skills: Skills
     agent: Agent
+    erasure: Erasure
 
 
-async def _open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -> _Doors:
-    wall = asyncio.create_task(asyncio.to_thread(find_sandbox))  # it takes as long as the database
-    exits.callback(wall.cancel)
-    telemetry = open_telemetry(settings)
-    database = await open_database(
-        _required(settings.database, "AI_STACK_DATABASE_URL"),
-        connections=settings.database_connections,
-        disk=_disk(settings),
-        watched=watched,
-        statements=telemetry.statements,
-    )
-    exits.push_async_callback(database.aclose)
-    cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
-    exits.push_async_callback(cache.aclose)
-    conversations = open_conversations(settings.redis_kept or "")
-    exits.push_async_callback(conversations.aclose)
-    counters = open_counters(settings.redis_kept or "")
-    exits.push_async_callback(counters.aclose)
-    vectors = await exits.enter_async_context(_vectors(settings, database))
-    models = Models(database, lambda name: open_embedder(settings, name), telemetry.counted)
-    exits.push_async_callback(models.aclose)
-    reranker = open_reranker(settings)
-    if reranker is not None:
-        exits.push_async_callback(reranker.aclose)
-    parsers = _parsers(settings)
-    exits.push_async_callback(parsers.aclose)
-    notices = Notices(database, CHANNEL)
-    exits.push_async_callback(notices.aclose)
-    engines = [open_engine(url) for url in settings.engine_urls if url != SUPERVISED]
-    for engine in engines:
-        exits.push_async_callback(engine.aclose)
-    return _Doors(
-        database,
-        cache,
-        conversations,
-        counters,
-        vectors,
-        models,
-        reranker,
-        parsers,
-        notices,
-        engines,
-        await wall,
-        telemetry,
-    )
-
-
-def _vectors(settings: Settings, database: Database) -> AbstractAsyncContextManager[Vectors]:
-    secret = settings.qdrant_api_key
-    key = None if secret is None else secret.get_secret_value()
-    return open_vectors(settings.vectors, api_key=key, database=database)
-
-
-def _parsers(settings: Settings) -> ParserPool:
-    return ParserPool(
-        settings.import_workers or os.cpu_count() or 1,
-        settings.import_timeout_s,
-        settings.import_memory_bytes,
-    )
-
-
-def _assembled(settings: Settings, doors: _Doors) -> Stack:
+def _assembled(settings: Settings, doors: Doors) -> Stack:
     database, answering = doors.database, _answering(settings, doors)
     secrets = open_secrets(settings.secrets)
     issuers = open_issuers(settings.issuers)
@@ -267,7 +183,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         uploads=_uploads(settings, database, runs),
         exports=Exports(database),
         watching=_watching(settings, database, runs, working.imports),
-        retention=Retention(database, stored, (accounts.sweep,)),
+        retention=Retention(database, stored, (accounts.sweep, working.erasure.sweep)),
         embeddings=working.embeddings,
         maintenance=working.maintenance,
         inference=inference,
@@ -281,8 +197,11 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
         agent=working.agent,
         identity=identity,
         keys=Keys(database, secrets),
+        projects=Projects(database, runs),
         issuers=issuers,
         accounts=accounts,
+        sign_on=SignOn.of(database, secrets, accounts.logins, issuers),
+        devices=Devices(database, secrets, accounts.logins),
         audit=Audit(database),
         limits=answering.limits,
         health=HealthChecks(_probes(doors, inference)),
@@ -291,7 +210,7 @@ def _assembled(settings: Settings, doors: _Doors) -> Stack:
     )
 
 
-def _answering(settings: Settings, doors: _Doors) -> _Answering:
+def _answering(settings: Settings, doors: Doors) -> _Answering:
     renewals, counted = Renewals(doors.cache), doors.telemetry.counted
     indexing = Indexing(doors.database, doors.models, doors.vectors, renewals, counted)
     limits = Limits.over(doors.counters, doors.database, settings.limits_without_redis)
@@ -302,7 +221,7 @@ def _answering(settings: Settings, doors: _Doors) -> _Answering:
 
 
 def _working(
-    settings: Settings, doors: _Doors, answering: _Answering, identity: Identity
+    settings: Settings, doors: Doors, answering: _Answering, identity: Identity
 ) -> _Working:
     documents, search, inference = answering.documents, answering.search, answering.inference
     imports = _imports(settings, doors, answering.limits)
@@ -312,18 +231,21 @@ def _working(
     started = _runs(doors, {}, (), identity)  # which starts and follows runs, and does none
     skills = Skills(doors.database, execution.catalog, execution.schemas, started)
     toolbox = Toolbox(search, documents, skills)
+    erasure = Erasure(doors.database, started, doors.models, doors.vectors, doors.traces)
     handlers: dict[str, Handler] = {
         "import": imports,
         "watch": places.accept,
         SKILL: execution,
         AGENT: Working(inference, toolbox),
+        DELETE_PROJECT: erasure,
         **maintenance.handlers,
     }
     runs = _runs(doors, handlers, maintenance.handlers, identity)
-    return _Working(runs, imports, maintenance, embeddings, skills, Agent(runs, toolbox))
+    agent = Agent(runs, toolbox)
+    return _Working(runs, imports, maintenance, embeddings, skills, agent, erasure)
 
 
-def _imports(settings: Settings, doors: _Doors, limits: Limits) -> Imports:
+def _imports(settings: Settings, doors: Doors, limits: Limits) -> Imports:
     return Imports(
         doors.database,
         doors.parsers,
@@ -333,7 +255,7 @@ def _imports(settings: Settings, doors: _Doors, limits: Limits) -> Imports:
     )
 
 
-def _maintenance(doors: _Doors, indexing: Indexing) -> tuple[Maintenance, EmbeddingModels]:
+def _maintenance(doors: Doors, indexing: Indexing) -> tuple[Maintenance, EmbeddingModels]:
     database, models, vectors = doors.database, doors.models, doors.vectors
     fsck = Fsck(database, models, indexing, Points(database, vectors, indexing))
     embeddings = EmbeddingModels(database, models, vectors, indexing, fsck)
@@ -342,7 +264,7 @@ def _maintenance(doors: _Doors, indexing: Indexing) -> tuple[Maintenance, Embedd
 
 
 def _runs(
-    doors: _Doors, handlers: Mapping[str, Handler], alone: Iterable[str], identity: Identity
+    doors: Doors, handlers: Mapping[str, Handler], alone: Iterable[str], identity: Identity
 ) -> Runs:
     queues = {SKILL: SKILLS, AGENT: AGENTS}
     alone = frozenset(alone)
@@ -351,7 +273,7 @@ def _runs(
     return Runs(doors.database, doors.notices, handlers, alone, queues, rights, scopes, counted)
 
 
-def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execution:
+def _execution(settings: Settings, doors: Doors, abilities: Abilities) -> Execution:
     apart = Apart(doors.sandbox)
     catalog = Catalog(settings.folders_of_skills, doors.sandbox)
     schemas = Schemas(apart, settings.data_dir / "cache" / "skills")
@@ -360,7 +282,7 @@ def _execution(settings: Settings, doors: _Doors, abilities: Abilities) -> Execu
     return Execution(doors.database, catalog, schemas, apart, abilities, folders, counted)
 
 
-def _search(settings: Settings, doors: _Doors) -> Search:
+def _search(settings: Settings, doors: Doors) -> Search:
     return Search(
         doors.database,
         doors.models,
@@ -373,7 +295,7 @@ def _search(settings: Settings, doors: _Doors) -> Search:
     )
 
 
-def _inference(settings: Settings, doors: _Doors, limits: Limits) -> Inference:
+def _inference(settings: Settings, doors: Doors, limits: Limits) -> Inference:
     return Inference(
         Fleet(doors.engines, settings.default_model),
         Router(settings.inference_queue),
@@ -390,7 +312,7 @@ def _inference(settings: Settings, doors: _Doors, limits: Limits) -> Inference:
     )
 
 
-def _similar(settings: Settings, doors: _Doors) -> SimilarAnswers | None:
+def _similar(settings: Settings, doors: Doors) -> SimilarAnswers | None:
     if not settings.semantic_cache:
         return None
     models, ttl_s = doors.models, settings.inference_cache_ttl_s
@@ -416,7 +338,7 @@ def _watching(settings: Settings, database: Database, runs: Runs, imports: Impor
     return Watching(database, runs, imports, folder, settings.watch_interval_s)
 
 
-def _probes(doors: _Doors, inference: Inference) -> dict[str, Probe | None]:
+def _probes(doors: Doors, inference: Inference) -> dict[str, Probe | None]:
     return {
         "postgres": doors.database.ping,
         "redis": doors.cache.ping,
@@ -425,21 +347,6 @@ def _probes(doors: _Doors, inference: Inference) -> dict[str, Probe | None]:
         "llama-cpp": inference.fleet.ping if doors.engines else None,
         "jobs": lambda: _changes(doors.database),
     }
-
-
-def _disk(settings: Settings) -> Path | None:
-    """Where the supervised PostgreSQL keeps its data; of another server nothing is known."""
-    ours = f"host={settings.runtime}" in (settings.database or "")
-    return settings.data_dir if ours else None
-
-
-def _required(url: str | None, variable: str) -> str:
-    if url is None:
-        raise SettingsError(
-            f"{variable} is not set. `ai-stack up` starts what is missing; `serve` and `worker`"
-            " start nothing."
-        )
-    return url
 
 
 async def _changes(database: Database) -> str:
