@@ -20,6 +20,8 @@ from ai_stack.parsers.pool import ParserPool
 from ai_stack.rerankers import Reranker, open_reranker
 from ai_stack.sandbox import Sandbox, find_sandbox
 from ai_stack.services.embedding import Models
+from ai_stack.services.encryption.keyring import Keyring
+from ai_stack.services.encryption.masters import MasterFiles
 from ai_stack.settings import Settings
 from ai_stack.telemetry import Telemetry, open_telemetry
 from ai_stack.vectors import Vectors, open_vectors
@@ -44,21 +46,25 @@ class Doors:
     engines: list[Engine]
     sandbox: Sandbox
     telemetry: Telemetry
+    keyring: Keyring
+    own_key: bytes  # what the stack's own secrets are sealed with
 
 
 async def open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -> Doors:
     """Open everything in order; `exits` closes it in reverse. Raises as `open_stack` does."""
     wall = asyncio.create_task(asyncio.to_thread(find_sandbox))  # it takes as long as the database
     exits.callback(wall.cancel)
-    telemetry = open_telemetry(settings)
+    telemetry, keyring = open_telemetry(settings), Keyring(MasterFiles(settings.master_file))
     database = await open_database(
         _required(settings.database, "AI_STACK_DATABASE_URL"),
         connections=settings.database_connections,
         disk=_disk(settings),
         watched=watched,
         statements=telemetry.statements,
+        keyring=keyring,
     )
     exits.push_async_callback(database.aclose)
+    await keyring.check(database)
     cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
     exits.push_async_callback(cache.aclose)
     conversations = open_conversations(settings.redis_kept or "")
@@ -94,6 +100,8 @@ async def open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -
         engines,
         await wall,
         telemetry,
+        keyring,
+        await keyring.own(database),
     )
 
 

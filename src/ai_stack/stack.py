@@ -23,10 +23,12 @@ from ai_stack.services.auth.issuers import Issuer, open_issuers
 from ai_stack.services.auth.keys import Keys
 from ai_stack.services.auth.oidc import SignOn
 from ai_stack.services.auth.projects import Projects
-from ai_stack.services.auth.secrets import open_secrets, secret
+from ai_stack.services.auth.secrets import open_secrets
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
+from ai_stack.services.encryption.projects import KIND as SEAL
+from ai_stack.services.encryption.projects import Encryption, Resealing
 from ai_stack.services.exports import Exports
 from ai_stack.services.fsck import Fsck
 from ai_stack.services.health import HealthChecks, Probe
@@ -74,6 +76,7 @@ SCOPES = {
     SKILL: Scope.SKILLS,
     AGENT: Scope.AGENT,
     DELETE_PROJECT: Scope.OPERATE,
+    SEAL: Scope.MANAGE,
 }
 
 
@@ -111,6 +114,7 @@ class Stack:
     sign_on: SignOn
     devices: Devices
     audit: Audit
+    encryption: Encryption
     limits: Limits
     health: HealthChecks
     telemetry: Telemetry
@@ -165,8 +169,7 @@ def _assembled(settings: Settings, doors: Doors) -> Stack:
     database, answering = doors.database, _answering(settings, doors)
     secrets = open_secrets(settings.secrets)
     issuers = open_issuers(settings.issuers)
-    master = secret(settings.secrets, "master")
-    accounts = Accounts.of(database, secrets, master, issuers, settings)
+    accounts = Accounts.of(database, secrets, doors.own_key, issuers, settings)
     mode = "required" if issuers and settings.auth == "auto" else settings.auth
     identity = Identity(database, secrets, mode, settings.auth_grace_s, accounts.readers)
     working = _working(settings, doors, answering, identity)
@@ -203,6 +206,7 @@ def _assembled(settings: Settings, doors: Doors) -> Stack:
         sign_on=SignOn.of(database, secrets, accounts.logins, issuers),
         devices=Devices(database, secrets, accounts.logins),
         audit=Audit(database),
+        encryption=Encryption(database, doors.keyring, runs),
         limits=answering.limits,
         health=HealthChecks(_probes(doors, inference)),
         telemetry=doors.telemetry,
@@ -238,6 +242,7 @@ def _working(
         SKILL: execution,
         AGENT: Working(inference, toolbox),
         DELETE_PROJECT: erasure,
+        SEAL: Resealing(doors.database),
         **maintenance.handlers,
     }
     runs = _runs(doors, handlers, maintenance.handlers, identity)
@@ -341,12 +346,18 @@ def _watching(settings: Settings, database: Database, runs: Runs, imports: Impor
 def _probes(doors: Doors, inference: Inference) -> dict[str, Probe | None]:
     return {
         "postgres": doors.database.ping,
-        "redis": doors.cache.ping,
+        "redis": lambda: _redis(doors),
         "vectors": doors.vectors.ping,
         "embedder": doors.models.ping,
         "llama-cpp": inference.fleet.ping if doors.engines else None,
         "jobs": lambda: _changes(doors.database),
     }
+
+
+async def _redis(doors: Doors) -> None:
+    """Both have to answer: what is cached, and what is not to be evicted."""
+    await doors.cache.ping()
+    await doors.counters.ping()
 
 
 async def _changes(database: Database) -> str:

@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "logout": ("login", "End this shell's login."),
     "projects": ("projects", "Make, list, suspend and delete projects, and say who works in them."),
     "audit": ("keys", "Show what changed who may do what."),
+    "encryption": ("encryption", "Seal what a project keeps, and rotate the keys."),
     "whoami": ("keys", "Show who the gateway takes this shell for."),
     "models": ("models", "List, pull, show, load and remove language models."),
     "serve": ("processes", "Run the gateway alone, on the servers that the settings name."),

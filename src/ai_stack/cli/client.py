@@ -69,6 +69,16 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
+    @property
+    def project(self) -> str | None:
+        """The project that is asked in, None for the one that the credentials are for."""
+        name = self._http.headers.get("X-Project")
+        return None if name is None else str(name)
+
+    @project.setter
+    def project(self, name: str | None) -> None:
+        self._http.headers.update({} if name is None else {"X-Project": name})
+
     def ask(self, method: str, path: str, **request: Any) -> Answer:
         """The JSON object that the gateway answers; `{}` for an empty answer."""
         with self._translated():
@@ -202,10 +212,15 @@ class Gateway:
         return Unreachable(f"What answers at {self.url} is not an AIDB gateway; see AI_STACK_URL.")
 
 
-def connect() -> Gateway:
-    """The gateway that the settings name, with the credentials that are for it."""
+def connect(project: str | None = None) -> Gateway:
+    """The gateway that the settings name, with the credentials that are for it.
+
+    `project` is the one that is meant, by its name or id, where there are several.
+    """
     settings = load_settings()
-    return Gateway(settings.gateway_url, auth=Credentials.of(settings), trust=trust(settings))
+    gateway = Gateway(settings.gateway_url, auth=Credentials.of(settings), trust=trust(settings))
+    gateway.project = project
+    return gateway
 
 
 def quoted(id: str) -> str:

@@ -21,8 +21,6 @@ Rows: TypeAlias = Callable[[str, dict[str, object]], Awaitable[Sequence[Any]]]
 class Key(Protocol):
     """One data key; a place is `table|row|column`."""
 
-    id: int
-
     def seal(self, place: str, plaintext: bytes) -> bytes:
         """The plaintext in an envelope that opens at this place alone, behind the key's id."""
 
@@ -121,6 +119,11 @@ class Opener:
             return heading, text
         opened = self.json(chunk(id), sealed)
         return opened[0], opened[1]
+
+    def response(self, id: str, sealed: bytes) -> tuple[str, str]:
+        """(input, response) of a stored response, both JSON."""
+        opened = self.json(response(id), sealed)
+        return orjson.dumps(opened["input"]).decode(), orjson.dumps(opened["response"]).decode()
 
     def json(self, place: str, sealed: bytes) -> Any:
         return orjson.loads(self.opened(place, sealed))

@@ -8,6 +8,7 @@ from ai_stack.rest import (
     documents,
     embeddings,
     generation,
+    encryption,
     health,
     imports,
     index,
@@ -26,7 +27,7 @@ from ai_stack.rest.openai import routes as openai
 from ai_stack.rest.requests import JsonRoute
 
 PARTS = (
-    *(health, metrics, page, imports, documents, search, runs, index, embeddings),
+    *(health, metrics, page, imports, documents, search, runs, index, embeddings, encryption),
     *(generation, inference, sessions, skills, agent, keys, auth, users, projects),
 )
 

@@ -30,6 +30,7 @@ from ai_stack.settings.work import Work
 
 APP = "nixos-ai-stack"
 PREFIX, SUPERVISED = "AI_STACK_", "AI_STACK_SUPERVISED"
+MASTER = "ai-stack-master"  # the name of systemd's credential
 FOR_CHILDREN = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
@@ -69,6 +70,11 @@ class Settings(Limits, Telemetry, Trust, Work, Inference, Retrieval, Storage, Wi
     @property
     def gateway_url(self) -> str:
         """Where the data verbs ask: by default the gateway of this machine itself."""
+    @property
+    def master_file(self) -> Path:
+        """Where the master key lies."""
+        return self.master_key_file or self.secrets / "master"
+
         scheme = "http" if self.tls_certificate is None else "https"
         return self.url or f"{scheme}://{written(self.host)}:{self.port}"
 
@@ -153,6 +159,7 @@ def read_settings(
     origins = []
     for name, field in Settings.model_fields.items():
         variable = variable_of(name, field)
+    given |= _credential(environment)
         known = variable not in without
         source = _source(variable, environment, values, file) if known else "default"
         if source != "default":
@@ -164,6 +171,12 @@ def read_settings(
 def _file_values(file: Path) -> dict[str, str]:
     try:
         text = file.read_text() if file.is_file() else ""
+def _credential(environment: Mapping[str, str]) -> dict[str, str]:
+    """The master key that systemd has given this unit as a credential."""
+    file = Path(environment.get("CREDENTIALS_DIRECTORY") or "/nonexistent", MASTER)
+    return {"master_key_file": str(file)} if file.is_file() else {}
+
+
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The file of settings {file} cannot be read: {error}.") from None
     return {k: v for k, v in dotenv_values(stream=StringIO(text)).items() if v is not None}

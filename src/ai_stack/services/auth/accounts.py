@@ -44,14 +44,14 @@ class Accounts:
         cls,
         database: Database,
         secrets: Secrets,
-        master: bytes,
+        own_key: bytes,
         issuers: Sequence[Issuer],
         terms: Terms,
     ) -> "Accounts":
         """Our tokens bear the address that is public, or one name that all gateways share."""
         hashing = Hashing()
         logins = Logins(database, secrets, terms.login_browser_s, terms.login_shell_s)
-        signing = SigningKeys(database, derive(master, PURPOSE))
+        signing = SigningKeys(database, derive(own_key, PURPOSE))
         tokens = Tokens.of(signing, logins, terms.public_url or OURS, issuers)
         passwords = Passwords(database, secrets, hashing, logins)
         return cls(Users(database, hashing), logins, passwords, tokens)

@@ -8,7 +8,7 @@ CREATE TABLE control.masters (
 COMMENT ON COLUMN control.masters.check_value IS 'opens with the master key of this id alone';
 
 CREATE TABLE control.data_keys (
-  id         int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id         int PRIMARY KEY,
   project_id uuid REFERENCES aidb.projects ON DELETE CASCADE,
   master     text NOT NULL REFERENCES control.masters,
   wrapped    bytea NOT NULL,
