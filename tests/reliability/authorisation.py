@@ -16,6 +16,7 @@ import orjson
 
 import routes
 from ai_stack.models.principals import Scope
+from ai_stack.rest.projects import NeedsThere
 from ai_stack.rest.requests import Anybody
 from reliability.callers import Answer, Caller, Court, Headers, carried, court
 from reliability.verdicts import Measured, Row, Trial
@@ -64,7 +65,7 @@ def questions(project: str = "x") -> list[Question]:
 
 def _forms(route: routes.Route, project: str) -> Iterator[Form]:
     """As it is meant, with everything malformed, and with a body that would not fit."""
-    here = route.path.startswith("/projects/")
+    here = isinstance(route.policy, NeedsThere)
     plain = filled(route.path, project if here else str(uuid4()))
     odd = filled(route.path, project if here else "x")
     wrong = (JSON, ("If-Match", "x"), ("Last-Event-ID", "x"), ("Idempotency-Key", "x" * 999))
@@ -181,6 +182,7 @@ async def _things(made: Court, owner: Caller) -> dict[str, str]:
     key = await made.json(owner, "POST", "/keys", {"name": CANARY, "scopes": ["read"]})
     skill = {"parameters": {"note": CANARY}, "background": True}
     run = await made.json(owner, "POST", "/skills/template-skill/execute", skill)
+    assert session.ok and key.ok and run.ok, (session, key, run)
     found = {"document": "canary", "session": session.json()["id"], "key": key.json()["id"]}
     run_id = run.json().get("run_id") or run.json().get("id")
     return found | ({"run": str(run_id)} if run_id else {})

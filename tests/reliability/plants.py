@@ -441,7 +441,7 @@ def main() -> None:
         child.main()
     elif target == "conformance":
         runpy.run_path(str(Path(__file__).with_name("conformance.py")), run_name="__main__")
-    elif target in ("tenants", "injections"):
+    elif target in ("tenants", "injections", "requests_elsewhere"):
         runpy.run_path(str(Path(__file__).with_name(f"{target}.py")), run_name="__main__")
     else:
         sys.argv = ["ai-stack", target, *arguments]

@@ -23,6 +23,10 @@ CONNECT_S, READ_S, WHOLE_S = 10.0, 30.0, 300.0
 REDIRECTS = (301, 302, 303, 307, 308)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Registered for other uses than hosts of the internet, which this Python does not know: protocol
+# assignments (one is a cloud's metadata), relays of 6to4, documentation, segments.
+RESERVED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24")))
+RESERVED += tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "3fff::/20", "5f00::/16")))
 REFUSED = "The address of this URL is not a public one, so it is not fetched."
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -219,6 +223,8 @@ def is_public(address: Address) -> bool:
             return is_public(wrapped)
         if address.is_site_local:
             return False
+    if any(address in network for network in RESERVED):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
