@@ -30,6 +30,8 @@ from ai_stack.mcp import PATH, Resolver, Weigh
 from ai_stack.mcp.failures import told
 from ai_stack.models.departure import Departure
 from ai_stack.models.principals import Principal
+from ai_stack.services.auth.resources import REALM, challenge, own_address
+from ai_stack.stack import Stack
 
 FOLLOWED = b'"progressToken"'
 MAX_BODY = 8 << 20
@@ -62,7 +64,8 @@ class Face:
             body = await read(receive)
             await self.weigh(body)
         except AIStackError as error:
-            await refusal(error)(scope, receive, send)
+            unknown = challenge_of(scope) if isinstance(error, Unauthenticated) else REALM
+            await refusal(error, unknown)(scope, receive, send)
             return
         except ClientDisconnect:
             return
@@ -129,12 +132,20 @@ def again(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def refusal(error: AIStackError) -> Response:
+def challenge_of(scope: Scope) -> str:
+    """What a client without valid credentials is told: where it learns who gives them."""
+    stack: Stack = scope["state"]["stack"]
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    address = own_address(stack.settings.public_url, scope["scheme"], hosts[0].lower())
+    return challenge(stack.issuers, address)
+
+
+def refusal(error: AIStackError, unknown: str = REALM) -> Response:
     """A failure before MCP: HTTP's status, and a body that its clients can read."""
     fault = {"code": INVALID_REQUEST, "message": told(error)}
     headers = {"Allow": "POST"} if isinstance(error, MethodNotAllowed) else {}
     if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = 'Bearer realm="AI Stack"'
+        headers["WWW-Authenticate"] = unknown
     if isinstance(error, Unavailable | LimitExceeded):
         headers["Retry-After"] = str(getattr(error, "opens_in_s", 1))
     body = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": fault})
