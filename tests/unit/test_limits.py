@@ -242,3 +242,11 @@ def test_counters_of_the_past_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_what_is_expected_of_a_call(operation: Any, body: Any, tokens: int) -> None:
     assert expected(Call(operation, body, b"x" * 8)) == tokens
+
+
+async def test_who_operates_the_machine_itself_can_always_raise_a_limit() -> None:
+    limits = limits_over(MemoryCounters())
+    project = {"project:p": {"requests_per_hour": 0}}
+    operator, key = Principal(limits=project), Principal(key_id="abcdefgh", limits=project)
+    assert await outcomes(limits, operator, 2) == [True, True]
+    assert await outcomes(limits, key, 1) == [False]

@@ -61,7 +61,7 @@ class Limits:
     windows: Windows
     budgets: Budgets
     refused: Counter[str] = field(default_factory=Counter)
-    _plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    _plans: dict[tuple[int, str | None], Plan] = field(default_factory=dict)
 
     @classmethod
     def over(cls, counters: Counters, database: Database, without: Policy) -> "Limits":
@@ -76,13 +76,14 @@ class Limits:
 
     def plan(self, principal: Principal, group: str | None) -> Plan:
         """The limits that hold for a principal in a group."""
-        key = principal.key_id, principal.user_id, principal.project_id, group
-        found = self._plans.get(key)
-        if found is None or found.limits is not principal.limits:
+        limits = _limits_of(principal)
+        found = self._plans.get((id(limits), group))
+        if found is None:
             if len(self._plans) >= KNOWN:
                 self._plans.clear()
-            rules = tuple(rules_of(_limits_of(principal), group))
-            found = self._plans[key] = Plan(principal.limits, rules)
+            # A plan keeps what it was read from, so that nothing else gets its id meanwhile.
+            found = Plan(limits, tuple(rules_of(limits, group)))
+            self._plans[id(limits), group] = found
         return found
 
     async def take(self, plan: Plan, amounts: Amounts, *, partly: bool = False) -> Held:
@@ -196,5 +197,6 @@ def _taken(budget: Budget, amount: int, now: float) -> tuple[Budget, int]:
 
 def _limits_of(principal: Principal) -> Mapping[str, Mapping[str, int]]:
     """None for the operator of the machine, who could else not raise one that is used up."""
-    nobody = principal.key_id is None and principal.user_id is None
-    return NOTHING if nobody and principal.allows(Scope.OPERATE) else principal.limits
+    if principal.key_id is not None or principal.user_id is not None:
+        return principal.limits
+    return NOTHING if principal.allows(Scope.OPERATE) else principal.limits
