@@ -31,11 +31,11 @@ Answer: TypeAlias = dict[str, Any]
 
 
 class Refused(AIStackError):
-    """The gateway refused the request; `answered` is its HTTP status."""
+    """The gateway refused the request; `answered` is its HTTP status, `reason` its word for it."""
 
-    def __init__(self, answered: int, message: str) -> None:
+    def __init__(self, answered: int, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.answered = answered
+        self.answered, self.reason = answered, reason
 
 
 class Unreachable(AIStackError):
@@ -190,7 +190,9 @@ class Gateway:
         if reply.is_success:
             return
         reply.read()
-        raise Refused(reply.status_code, self._reason(reply))
+        problem = _parsed(reply) or {}
+        reason = str(problem.get("code") or problem.get("error") or "")
+        raise Refused(reply.status_code, self._reason(reply), reason)
 
     def _object(self, reply: httpx.Response) -> Answer:
         self._check(reply)

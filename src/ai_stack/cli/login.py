@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ai_stack.cli import device
 from ai_stack.cli.client import Gateway, Refused
 from ai_stack.cli.credentials import Credentials, save, saved
 from ai_stack.cli.options import say
@@ -23,18 +24,32 @@ def login(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="Sign in in a browser, which may be on another machine."),
+    ] = False,
+    issuer: Annotated[
+        str | None, typer.Option(help="Sign in in a browser at the issuer of this name.")
+    ] = None,
 ) -> None:
-    """Log in at the gateway by name and password, for every later command of this shell's user.
+    """Log in at the gateway, for every later command of this shell's user.
+
+    By name and password, or with --browser or --issuer by a person who approves it in a browser.
 
     Only the login is kept, in a file that nobody else may read. AI_STACK_KEY goes before it.
     """
+    if (browser or issuer) and (name or password_stdin):
+        raise typer.BadParameter("a browser asks for the name and the password itself")
     settings = load_settings()
     with _stranger(settings) as gateway:
-        name = name or str(typer.prompt("Name"))
-        password = sys.stdin.readline().rstrip("\n") if password_stdin else _asked("Password")
-        token = _logged_in(gateway, name, password, may_ask=not password_stdin)
+        if browser or issuer:
+            token = device.sign_in(gateway, issuer)
+        else:
+            name = name or str(typer.prompt("Name"))
+            password = sys.stdin.readline().rstrip("\n") if password_stdin else _asked("Password")
+            token = _logged_in(gateway, name, password, may_ask=not password_stdin)
     save(settings.config_dir, settings.gateway_url, token)
-    say(f"Logged in at {settings.gateway_url} as {name}.")
+    say(f"Logged in at {settings.gateway_url}{f' as {name}' if name else ''}.")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Signing a shell in by a browser: what the shell asks (RFC 8628), and the page that approves."""
 
 import hmac
+from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -11,13 +12,20 @@ from ai_stack.models.trust import Credential
 from ai_stack.rest.answers import respond
 from ai_stack.rest.html import PageRoute, address_of, form, here, moved, page, person_of
 from ai_stack.rest.requests import PUBLIC, JsonRoute, UseStack
-from ai_stack.services.auth.devices import plain
+from ai_stack.services.auth.devices import Answer, plain
 from ai_stack.stack import Stack
 
 router = APIRouter(tags=["trust"], route_class=JsonRoute)
 pages = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 UNCACHED = {"Cache-Control": "no-store"}
+TOLD: Mapping[Answer, str] = {
+    "approved": "This shell has its login.",
+    "authorization_pending": "Nobody has approved this shell yet.",
+    "slow_down": "This shell asks too often.",
+    "access_denied": "This shell was denied.",
+    "expired_token": "Nobody approved this shell in time, or it has its login already.",
+}
 DAY_S = 86400
 
 
@@ -60,7 +68,7 @@ async def poll(
     """
     polled = await stack.devices.poll(device_code)
     if polled.token is None:
-        return respond({"error": polled.answer}, 400, UNCACHED)
+        return respond({"error": polled.answer, "detail": TOLD[polled.answer]}, 400, UNCACHED)
     lasts_s = int(stack.accounts.logins.lasts_s("shell"))
     told = {"access_token": polled.token, "token_type": "Bearer", "expires_in": lasts_s}
     return respond(told, headers=UNCACHED)
