@@ -16,6 +16,10 @@ from ai_stack.rest.requests import PUBLIC, Anybody, Known, Needs, Reader
 
 # Whoever adds a route here says by it that strangers may ask it.
 STRANGERS_MAY = {
+    "GET /.well-known/jwks.json",
+    "POST /auth/login",
+    "POST /auth/logout",
+    "POST /auth/password",
     "GET /docs",
     "GET /docs/{file}",
     "GET /health",
@@ -25,6 +29,7 @@ STRANGERS_MAY = {
 # What needs no scope: credentials of any kind are enough.
 THE_KNOWN_MAY = {
     "GET /auth/me",
+    "POST /auth/token",
     "GET /inference/models",
     "GET /projects",
     "GET /projects/{id}",
