@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("stack", "Show what each part does."),
     "logs": ("logs", "Show and follow the logs of the parts."),
     "health": ("health", "Ask the gateway how each service is."),
+    "backup": ("backup", "Back the whole stack up, check backups, and restore one."),
     "mcp": ("mcp", "Speak MCP on standard input and output, for clients that start a program."),
     "connect": ("connect", "Point an editor or a chat client at the gateway."),
     "tune": ("tuning", "Show how PostgreSQL and Redis are set for this machine's memory."),

@@ -29,6 +29,12 @@ def migrate(url: str) -> str:
         engine.dispose()
 
 
+def revisions() -> list[str]:
+    """The revisions that this version knows, from the oldest to the newest."""
+    folder = files("ai_stack.database") / "migrations" / "versions"
+    return sorted(file.name[:4] for file in folder.iterdir() if file.name[:4].isdigit())
+
+
 def _upgrade(connection: Connection) -> str:
     with as_file(files("ai_stack.database") / "migrations") as folder:
         config = Config()

@@ -18,6 +18,7 @@ from pydantic import AliasChoices, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from ai_stack.errors import SettingsError
+from ai_stack.settings.backup import Backup
 from ai_stack.settings.gateway import Gateway
 from ai_stack.settings.inference import Inference
 from ai_stack.settings.limits import Limits
@@ -29,8 +30,8 @@ from ai_stack.settings.wire import Wire, written
 from ai_stack.settings.work import Work
 
 APP = "nixos-ai-stack"
-PREFIX, SUPERVISED = "AI_STACK_", "AI_STACK_SUPERVISED"
 MASTER = "ai-stack-master"  # the name of systemd's credential
+PREFIX, SUPERVISED = "AI_STACK_", "AI_STACK_SUPERVISED"
 FOR_CHILDREN = (
     *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LOCALE_ARCHIVE"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
@@ -40,7 +41,9 @@ FOR_CHILDREN = (
 )
 
 
-class Settings(Limits, Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gateway):
+class Settings(
+    Backup, Limits, Telemetry, Trust, Work, Inference, Retrieval, Storage, Wire, Gateway
+):
     """Everything that can be configured, its parts from last to first."""
 
     @property
@@ -68,13 +71,18 @@ class Settings(Limits, Telemetry, Trust, Work, Inference, Retrieval, Storage, Wi
         return self.secrets_dir or self.data_dir / "secrets"
 
     @property
-    def gateway_url(self) -> str:
-        """Where the data verbs ask: by default the gateway of this machine itself."""
+    def backups(self) -> Path:
+        """The folder of the backups."""
+        return self.backup_dir or self.data_dir / "backups"
+
     @property
     def master_file(self) -> Path:
         """Where the master key lies."""
         return self.master_key_file or self.secrets / "master"
 
+    @property
+    def gateway_url(self) -> str:
+        """Where the data verbs ask: by default the gateway of this machine itself."""
         scheme = "http" if self.tls_certificate is None else "https"
         return self.url or f"{scheme}://{written(self.host)}:{self.port}"
 
@@ -156,10 +164,10 @@ def read_settings(
     file = config_dir / ".env"
     values = {} if SUPERVISED in environment else _file_values(file)
     given = {"config_dir": str(config_dir), "data_dir": str(_home(environment, "DATA"))}
+    given |= _credential(environment)
     origins = []
     for name, field in Settings.model_fields.items():
         variable = variable_of(name, field)
-    given |= _credential(environment)
         known = variable not in without
         source = _source(variable, environment, values, file) if known else "default"
         if source != "default":
@@ -168,15 +176,15 @@ def read_settings(
     return _validated(given, origins), origins
 
 
-def _file_values(file: Path) -> dict[str, str]:
-    try:
-        text = file.read_text() if file.is_file() else ""
 def _credential(environment: Mapping[str, str]) -> dict[str, str]:
     """The master key that systemd has given this unit as a credential."""
     file = Path(environment.get("CREDENTIALS_DIRECTORY") or "/nonexistent", MASTER)
     return {"master_key_file": str(file)} if file.is_file() else {}
 
 
+def _file_values(file: Path) -> dict[str, str]:
+    try:
+        text = file.read_text() if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The file of settings {file} cannot be read: {error}.") from None
     return {k: v for k, v in dotenv_values(stream=StringIO(text)).items() if v is not None}

@@ -1,11 +1,12 @@
 """One run of the stack on its data folder, from the checks before anything is started."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ai_stack.settings import SUPERVISED, Settings, environment_of, plain_environment
 from ai_stack.settings.exposure import check_exposure
-from ai_stack.supervisor import Line, Part, folder, parts
+from ai_stack.supervisor import Line, Part, folder, parts, swap
 from ai_stack.supervisor.account import Account, find_account, needed_paths
 from ai_stack.supervisor.child import Launcher
 from ai_stack.supervisor.supervisor import Supervisor
@@ -31,6 +32,8 @@ async def run(
     settings = settings.model_copy(update={"data_dir": data})
     folder.make(data)
     with folder.lock(data):
+        for told in swap.settle(data):
+            say(told)
         folder.check_layout(data)
         folder.check_space(data)
         folder.check_port(settings.host, settings.port)
@@ -40,8 +43,17 @@ async def run(
         described = describe(settings, account, environment_of(settings))
         supervisor = _build(settings, account, say, described)
         attend(supervisor)
-        await supervisor.run()
+        served = asyncio.create_task(_once_served(supervisor, data))
+        try:
+            await supervisor.run()
+        finally:
+            served.cancel()
         return supervisor.again
+
+
+async def _once_served(supervisor: Supervisor, data: Path) -> None:
+    await supervisor.healthy.wait()
+    swap.answered(data)
 
 
 def _models_elsewhere(settings: Settings) -> list[Path]:

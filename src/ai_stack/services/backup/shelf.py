@@ -1,0 +1,79 @@
+"""The backups that there are: listed without a key, and pruned by days and weeks."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ai_stack.errors import StackError
+from ai_stack.services.backup import SUFFIX, Header
+from ai_stack.services.backup.bundle import read_header
+
+DRAFT_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A backup on its disk; `fault` says why its header cannot be read."""
+
+    path: Path
+    size_bytes: int
+    made_at: float
+    header: Header | None
+    fault: str = ""
+
+
+def shelved(folder: Path) -> list[Shelved]:
+    """The backups of a folder, the newest first."""
+    found = [_look(path) for path in folder.glob(f"*/[!.]*{SUFFIX}")]
+    return sorted(found, key=lambda each: each.made_at, reverse=True)
+
+
+def _look(path: Path) -> Shelved:
+    status = path.stat()
+    try:
+        header = read_header(path)
+        made = datetime.fromisoformat(header.created_at).timestamp()
+    except (StackError, ValueError) as error:
+        fault = error.message if isinstance(error, StackError) else "Its time cannot be read."
+        return Shelved(path, status.st_size, status.st_mtime, None, fault)
+    return Shelved(path, status.st_size, made, header)
+
+
+def newest_age_s(folder: Path) -> float | None:
+    """Seconds since the newest backup was made; None when there is none."""
+    found = [each.made_at for each in shelved(folder) if each.header is not None]
+    return max(0.0, time.time() - max(found)) if found else None
+
+
+def superfluous(found: Iterable[Shelved], days: int, weeks: int) -> list[Shelved]:
+    """Those that are the newest of no day and of no week that are kept.
+
+    Days and weeks are counted where there are backups, not by the calendar: a machine that was
+    off for a month loses nothing. What cannot be read is never superfluous.
+    """
+    readable = [each for each in found if each.header is not None]
+    kept = {each.path for each in _newest(readable, "%Y-%j", days)}
+    kept |= {each.path for each in _newest(readable, "%G-%V", weeks)}
+    return [each for each in readable if each.path not in kept]
+
+
+def _newest(found: Iterable[Shelved], period: str, count: int) -> list[Shelved]:
+    newest: dict[str, Shelved] = {}
+    for each in sorted(found, key=lambda one: one.made_at, reverse=True):
+        moment = datetime.fromtimestamp(each.made_at, UTC).astimezone()
+        newest.setdefault(moment.strftime(period), each)
+    return list(newest.values())[:count]
+
+
+def prune(folder: Path, days: int, weeks: int) -> list[Path]:
+    """Remove what is superfluous, and what broken-off backups left; what was removed."""
+    removed = [each.path for each in superfluous(shelved(folder), days, weeks)]
+    long_ago = time.time() - DRAFT_S
+    removed += [p for p in folder.glob("*/.*.part") if p.stat().st_mtime < long_ago]
+    for path in removed:
+        path.unlink(missing_ok=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    return removed

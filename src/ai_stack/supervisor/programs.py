@@ -1,0 +1,134 @@
+"""Programs that a command runs to their end: PostgreSQL's own for archives, and our own verbs."""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ai_stack.errors import StackError
+from ai_stack.supervisor import postgres
+
+READ_BYTES, TAIL_BYTES = 1 << 20, 2000
+HEAD_BYTES = 8 << 20  # the beginning of an archive, which has its table of contents
+LOCK_WAIT_MS = 60_000
+LOCAL = "host=/"
+
+
+def folder_for(major: int, url: str) -> Path:
+    """The folder of a pg_dump and pg_restore that can serve a server of this version.
+
+    The wheel's speak no TLS, so for a server that is reached by network those on PATH come first.
+    """
+    installed = _installed()
+    if installed is not None and installed[0] >= major and LOCAL not in url:
+        return installed[1]
+    known = [each for each in sorted(postgres.FOLDERS) if each >= major]
+    if known:
+        return postgres.binaries(known[0])
+    raise StackError(f"PostgreSQL {major} needs the programs of its version: put pg_dump on PATH.")
+
+
+def newest_folder(url: str) -> Path:
+    """The folder of the newest programs there are, which read every archive."""
+    return folder_for(max(postgres.FOLDERS), url)
+
+
+def _installed() -> tuple[int, Path] | None:
+    found = shutil.which("pg_dump")
+    if found is None or shutil.which("pg_restore", path=str(Path(found).parent)) is None:
+        return None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"(\d+)", said.stdout)
+    return None if version is None else (int(version[1]), Path(found).parent)
+
+
+async def dump(programs: Path, url: str, snapshot: str) -> AsyncIterator[bytes]:
+    """What pg_dump writes of a snapshot, in its custom format; StackError when it fails."""
+    options = ("-Fc", "-Z", "gzip:1", f"--snapshot={snapshot}", "--no-owner")
+    place = (f"--lock-wait-timeout={LOCK_WAIT_MS}", f"--dbname={url}")
+    async with _running(programs / "pg_dump", *options, *place) as process:
+        while data := await process.stdout.read(READ_BYTES):
+            yield data
+
+
+async def listing(programs: Path, head: bytes) -> list[str]:
+    """The table of contents of an archive, from its first bytes; StackError when it has none."""
+    async with _running(programs / "pg_restore", "--list", fed=True) as process:
+        _, said = await asyncio.gather(_feed(process.stdin, once(head)), process.stdout.read())
+    return str(said.decode(errors="replace")).splitlines()
+
+
+async def load(
+    programs: Path, url: str, listed: Sequence[str], archive: AsyncIterator[bytes]
+) -> None:
+    """Restore what is listed of an archive, all of it or nothing; StackError when it fails."""
+    options = ("--no-owner", "--single-transaction", "--exit-on-error", f"--dbname={url}")
+    with tempfile.NamedTemporaryFile("w", suffix=".list") as chosen:
+        chosen.write("\n".join(listed) + "\n")
+        chosen.flush()
+        given = ("--use-list", chosen.name)
+        async with _running(programs / "pg_restore", *options, *given, fed=True) as process:
+            await _feed(process.stdin, archive)
+
+
+async def once(content: bytes) -> AsyncIterator[bytes]:
+    """Bytes as an archive that comes in one piece."""
+    yield content
+
+
+async def _feed(sink: asyncio.StreamWriter, archive: AsyncIterator[bytes]) -> None:
+    """Write an archive to a program; one that ends early says by itself why."""
+    gone = (BrokenPipeError, ConnectionResetError)
+    with suppress(*gone):
+        async for piece in archive:
+            sink.write(piece)
+            await sink.drain()
+    with suppress(*gone):
+        sink.close()
+        await sink.wait_closed()
+
+
+@asynccontextmanager
+async def _running(program: Path, *arguments: str, fed: bool = False) -> AsyncIterator[Any]:
+    """A program of PostgreSQL while it runs; StackError with its last words when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE if fed else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC", "PGOPTIONS": "-c jit=off"},
+    )
+    assert process.stderr is not None
+    words = asyncio.create_task(process.stderr.read())
+    try:
+        yield process
+        status = await process.wait()
+        said = (await words).decode(errors="replace")[-TAIL_BYTES:].strip()
+        if status:
+            raise StackError(f"{program.name} failed: {said or f'it ended with {status}'}")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        words.cancel()
+
+
+async def verb(*arguments: str) -> str:
+    """Run a verb of ours; what it said when it failed, nothing when it did not."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "ai_stack", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    text = said.decode(errors="replace")[-TAIL_BYTES:].strip()
+    return (text or "it failed") if process.returncode else ""

@@ -1,0 +1,206 @@
+"""Puts restored data in the place of the old, so that a kill at any moment leaves the one or the
+other: what is done next stands in a file, and each step may be done again.
+
+building: the old is in force, and what was built is to go. committed: the new is to take its
+place. swapped: it has, and the old lies beside. served: the new has answered, and the old is to
+go. reverting: the new did not answer, and the old is to come back.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ai_stack.errors import StackError
+
+JOURNAL, LOCK = "restore.json", "restore.lock"
+STAGING, REPLACED = "restoring", "replaced"
+State = Literal["building", "committed", "swapped", "served", "reverting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file or folder: what was built, where it belongs, and where what was there goes."""
+
+    built: str
+    place: str
+    old: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A restore of a bundle, and how far it is."""
+
+    bundle: str
+    state: State
+    items: tuple[Item, ...] = ()
+
+
+def inside(data: Path, name: str) -> Item:
+    """An item of the data folder."""
+    return Item(str(data / STAGING / name), str(data / name), str(data / REPLACED / name))
+
+
+def beside(place: Path) -> Item:
+    """An item elsewhere, which is built and kept beside its place."""
+    built, old = (place.with_name(f".{place.name}.{word}") for word in (STAGING, REPLACED))
+    return Item(str(built), str(place), str(old))
+
+
+@contextmanager
+def only_one(data: Path) -> Iterator[None]:
+    """Hold the right to restore into a data folder; StackError when another process does."""
+    with (data / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError("A restore into this data folder is going on already.") from None
+        yield
+
+
+def is_held(data: Path) -> bool:
+    """Whether a process restores into this data folder at this moment."""
+    path = data / LOCK
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def read(data: Path) -> Swap | None:
+    try:
+        found = json.loads((data / JOURNAL).read_text())
+        items = tuple(Item(**item) for item in found.pop("items"))
+        return Swap(**found, items=items)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise StackError(f"{data / JOURNAL} cannot be read ({error}); nothing was done.") from None
+
+
+def begin(data: Path, bundle: str, items: Sequence[Item]) -> Swap:
+    """Write down what is to be built, before anything is."""
+    swap = Swap(bundle, "building", tuple(items))
+    _clear(swap, data)
+    return to(data, swap, "building")
+
+
+def to(data: Path, swap: Swap, state: State) -> Swap:
+    """Write down the next state, so that a crash finds either."""
+    swap, new = replace(swap, state=state), data / f"{JOURNAL}.new"
+    with new.open("w") as file:
+        json.dump(asdict(swap), file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(data / JOURNAL)
+    sync(data)
+    return swap
+
+
+def commit(data: Path, swap: Swap) -> Swap:
+    """Put what was built in its place; the caller holds the data folder, and nothing runs on it."""
+    return _forward(data, to(data, swap, "committed"))
+
+
+def revert(data: Path, swap: Swap) -> None:
+    """Put the old back in its place, and remove what had replaced it."""
+    _backward(data, to(data, swap, "reverting"))
+
+
+def settle(data: Path, *, own: bool = False) -> list[str]:
+    """Finish or undo what a restore left when it was killed; what was done, in words.
+
+    The caller holds the data folder; `own`: it holds the right to restore as well.
+    """
+    swap = read(data)
+    if swap is None or (not own and is_held(data)):
+        return []
+    if swap.state == "building":
+        finish(data, swap)
+        return [f"the restore of {swap.bundle} was broken off: the data are as before it"]
+    if swap.state == "committed":
+        _forward(data, swap)
+        return [f"the restore of {swap.bundle} is complete: the data are those of the backup"]
+    if swap.state == "reverting":
+        _backward(data, swap)
+        return [f"the restore of {swap.bundle} was taken back: the data are as before it"]
+    if swap.state == "served":
+        finish(data, swap)
+        return [f"the data from before the restore of {swap.bundle} are removed"]
+    return [f"the data are those of {swap.bundle}; the old ones wait until they have answered"]
+
+
+def answered(data: Path) -> None:
+    """The new data have served: from now on the old are not needed."""
+    swap = read(data)
+    if swap is not None and swap.state == "swapped":
+        to(data, swap, "served")
+
+
+def finish(data: Path, swap: Swap) -> None:
+    """Remove what is not in force, and what was written down about it."""
+    _clear(swap, data)
+    (data / JOURNAL).unlink(missing_ok=True)
+    sync(data)
+
+
+def _forward(data: Path, swap: Swap) -> Swap:
+    for item in swap.items:
+        if not _exists(item.built):
+            continue
+        if _exists(item.place):
+            _move(item.place, item.old)
+        _move(item.built, item.place)
+    return to(data, swap, "swapped")
+
+
+def _backward(data: Path, swap: Swap) -> None:
+    for item in swap.items:
+        if _exists(item.place) and not _exists(item.built):
+            _move(item.place, item.built)
+        if _exists(item.old):
+            _move(item.old, item.place)
+    finish(data, to(data, swap, "building"))
+
+
+def _clear(swap: Swap, data: Path) -> None:
+    for item in swap.items:
+        _remove(Path(item.built))
+        _remove(Path(item.old))
+    _remove(data / STAGING)
+    _remove(data / REPLACED)
+
+
+def _exists(path: str) -> bool:
+    return os.path.lexists(path)
+
+
+def _move(source: str, target: str) -> None:
+    Path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Path(source).rename(target)
+    sync(Path(target).parent)
+    sync(Path(source).parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
