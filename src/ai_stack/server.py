@@ -409,7 +409,8 @@ async def _serve(settings: Settings) -> None:
         if is_wide(settings):
             await _insist(settings, stack)
         if certificate is not None:
-            await exits.enter_async_context(certificate.followed())
+            told = stack.telemetry.metrics.process.certificate.set
+            await exits.enter_async_context(certificate.followed(told))
             probes = {**stack.health.probes, "tls": certificate.probe}
             stack = replace(stack, health=HealthChecks(probes))
         app = create_app(settings, stack)

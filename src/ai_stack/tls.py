@@ -9,7 +9,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,9 +67,12 @@ class Certificate:
         return True
 
     @asynccontextmanager
-    async def followed(self) -> AsyncIterator[None]:
-        """Load whenever the files change, or at SIGHUP, while the block lasts."""
-        loop, following = asyncio.get_running_loop(), asyncio.create_task(self._follow())
+    async def followed(self, told: Callable[[float], None]) -> AsyncIterator[None]:
+        """Load whenever the files change, or at SIGHUP, while the block lasts.
+
+        `told` is given the seconds that are left, again and again.
+        """
+        loop, following = asyncio.get_running_loop(), asyncio.create_task(self._follow(told))
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             yield
@@ -77,8 +80,9 @@ class Certificate:
             loop.remove_signal_handler(signal.SIGHUP)
             following.cancel()
 
-    async def _follow(self) -> None:
+    async def _follow(self, told: Callable[[float], None]) -> None:
         while True:
+            told(self.left_s)
             await asyncio.sleep(LOOK_S)
             self._warn()
             with suppress(OSError):  # a file that is about to be put there

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -77,6 +78,12 @@ def test_it_answers_over_tls_and_asks_for_it_from_then_on(gateway, authority):
         assert answer.status_code == 200
         assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
         assert "valid until" in answer.json()["services"]["tls"]["detail"]
+        (left,) = re.findall(
+            r"^aidb_tls_certificate_expiry_seconds(?:{.*})? ([0-9.e+]+)$",
+            http.get("/metrics").text,
+            re.MULTILINE,
+        )
+        assert 0 < float(left) < 91 * 86400
         told = http.post("/v1/chat/completions", json={**CHAT, "stream": True}).text
         assert told.rstrip().endswith("[DONE]")
         big = "word " * 300_000

@@ -148,6 +148,10 @@ class Process:
             "By how much a timer of the event loop was late.",
             bounds=BRIEF,
         )
+        self.certificate = Gauge(
+            "aidb_tls_certificate_expiry_seconds",
+            "Time until the certificate that is served expires.",
+        )
         self.queue = Gauge("aidb_inference_queue", "Requests that wait for a free engine.")
         self.log_waiting = Gauge(
             "aidb_inference_log_waiting", "Inferences that are still to be logged."
