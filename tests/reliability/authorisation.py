@@ -180,7 +180,7 @@ async def _things(made: Court, owner: Caller) -> dict[str, str]:
     await made.json(owner, "POST", "/documents", document)
     session = await made.json(owner, "POST", "/sessions", {"system": CANARY})
     key = await made.json(owner, "POST", "/keys", {"name": CANARY, "scopes": ["read"]})
-    skill = {"parameters": {"note": CANARY}, "background": True}
+    skill = {"parameters": {"text": CANARY}, "background": True}
     run = await made.json(owner, "POST", "/skills/template-skill/execute", skill)
     assert session.ok and key.ok and run.ok, (session, key, run)
     found = {"document": "canary", "session": session.json()["id"], "key": key.json()["id"]}
