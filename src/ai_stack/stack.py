@@ -1,5 +1,6 @@
 """The one place that builds things: a Stack of services over the doors that the settings name."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ai_stack.services.auth.keys import Keys
 from ai_stack.services.auth.oidc import SignOn
 from ai_stack.services.auth.projects import Projects
 from ai_stack.services.auth.secrets import open_secrets
+from ai_stack.services.backup import shelf
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.embedding_models import EmbeddingModels
@@ -208,7 +210,7 @@ def _assembled(settings: Settings, doors: Doors) -> Stack:
         audit=Audit(database),
         encryption=Encryption(database, doors.keyring, runs),
         limits=answering.limits,
-        health=HealthChecks(_probes(doors, inference)),
+        health=HealthChecks(_probes(settings, doors, inference)),
         telemetry=doors.telemetry,
         scrape=Scrape(settings, doors.telemetry, database, doors.models, doors.vectors, inference),
     )
@@ -343,14 +345,14 @@ def _watching(settings: Settings, database: Database, runs: Runs, imports: Impor
     return Watching(database, runs, imports, folder, settings.watch_interval_s)
 
 
-def _probes(doors: Doors, inference: Inference) -> dict[str, Probe | None]:
+def _probes(settings: Settings, doors: Doors, inference: Inference) -> dict[str, Probe | None]:
     return {
         "postgres": doors.database.ping,
         "redis": lambda: _redis(doors),
         "vectors": doors.vectors.ping,
         "embedder": doors.models.ping,
         "llama-cpp": inference.fleet.ping if doors.engines else None,
-        "jobs": lambda: _changes(doors.database),
+        "jobs": lambda: _work(settings, doors.database),
     }
 
 
@@ -360,6 +362,8 @@ async def _redis(doors: Doors) -> None:
     await doors.counters.ping()
 
 
-async def _changes(database: Database) -> str:
+async def _work(settings: Settings, database: Database) -> str:
     waiting, failed = await changes.count(database)
-    return f"{waiting} changes waiting, {failed} failed"
+    backups = await asyncio.to_thread(shelf.standing, settings.backups)
+    told = backups.told()
+    return f"{waiting} changes waiting, {failed} failed" + (f"; {told}" if told else "")

@@ -43,10 +43,17 @@ def _duties(stack: Stack) -> list[Coroutine[None, None, None]]:
         job_worker.work(stack.database, stack.runs.execute, stack.settings.skill_runs, SKILLS),
         job_worker.work(stack.database, stack.runs.execute, AGENT_RUNS, AGENTS),
         stack.retention.keep_sweeping(),
+        *([_back_up(stack)] if stack.settings.backup_daily else []),
         Telling(stack.database, stack.scrape).keep_telling(),
         *([stack.watching.watch()] if stack.settings.watch_imports else []),
         _use_configured_model(stack),
     ]
+
+
+def _back_up(stack: Stack) -> Coroutine[None, None, None]:
+    from ai_stack.services.backup.schedule import Daily  # noqa: PLC0415 (its tests go without it)
+
+    return Daily(stack.settings, stack.database).keep_making()
 
 
 async def _until(stop: asyncio.Event, duties: Iterable[Coroutine[None, None, None]]) -> None:

@@ -135,10 +135,10 @@ async def nearest(
 
 
 async def _is_sealed(connection: psycopg.AsyncConnection[TupleRow]) -> bool:
-    """Whether some values open only with a master key that is not in the database."""
-    if not await _value(connection, "SELECT to_regclass('control.masters') IS NOT NULL"):
+    """Whether some bodies open only with a master key that is not in the database."""
+    if not await _value(connection, "SELECT to_regclass('aidb.sealing') IS NOT NULL"):
         return False
-    return bool(await _value(connection, "SELECT EXISTS (SELECT FROM control.masters)"))
+    return bool(await _value(connection, "SELECT EXISTS (SELECT FROM aidb.sealing)"))
 
 
 async def _rows(

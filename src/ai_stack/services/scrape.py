@@ -16,6 +16,7 @@ from ai_stack.errors import AIStackError
 from ai_stack.models.health import Health
 from ai_stack.models.principals import Principal
 from ai_stack.services.auth.credentials import Pairs, digest
+from ai_stack.services.backup import shelf
 from ai_stack.services.embedding import Models
 from ai_stack.services.health import HealthChecks
 from ai_stack.services.inference import Inference
@@ -116,6 +117,7 @@ class Scrape:
             Look(self._parts, (found.up, found.probe)),
             Look(self._postgres, _of_postgres(found)),
             Look(self._redis, _of_redis(found)),
+            Look(self._backups, _of_backups(found), every_s=LATER_S, kept_s=LONG_S),
             Look(self._work, _of_work(found), kept_s=LATER_S),
             Look(self._amounts, _of_amounts(found), every_s=LATER_S, kept_s=LONG_S),
             Look(self._index, _of_index(found), every_s=LATER_S, kept_s=LONG_S),
@@ -154,6 +156,12 @@ class Scrape:
             disk = shutil.disk_usage(self.settings.data_dir)
             self._found.disk_free.set(disk.free)
             self._found.disk_size.set(disk.total)
+
+    async def _backups(self) -> None:
+        found = await asyncio.to_thread(shelf.standing, self.settings.backups)
+        self._found.backup_failed.set(int(bool(found.failure)))
+        if found.age_s is not None:
+            self._found.backup_age.set(found.age_s)
 
     def _engines(self) -> None:
         shown = self.telemetry.metrics.process
@@ -274,6 +282,10 @@ def _of_postgres(found: Found) -> tuple[Counter, ...]:
         *(found.deadlocks, found.blocks, found.temporary, found.oldest, found.replicas),
         found.replication_lag,
     )
+
+
+def _of_backups(found: Found) -> tuple[Counter, ...]:
+    return (found.backup_age, found.backup_failed)
 
 
 def _of_work(found: Found) -> tuple[Counter, ...]:

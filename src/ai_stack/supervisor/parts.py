@@ -61,7 +61,10 @@ def _postgres(settings: Settings, account: Account) -> Iterator[Part]:
         folder = settings.data_dir / "postgres"
         memory = tuning.memory_bytes(settings.memory)
         major = settings.postgres_major
-        yield from postgres.describe(folder, settings.runtime, account, major, memory)
+        archive = settings.backups / "wal" if settings.backup_wal else None
+        yield from postgres.describe(
+            folder, settings.runtime, account, major, memory, archive=archive
+        )
 
 
 def _redis(settings: Settings, account: Account) -> Iterator[Part]:

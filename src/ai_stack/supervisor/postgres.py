@@ -3,6 +3,8 @@
 import asyncio
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -41,6 +43,17 @@ logging_collector = off
 log_line_prefix = '%m [%p] %q%u@%d '
 log_checkpoints = off
 {tuned}"""
+ARCHIVING = """
+archive_mode = on
+archive_timeout = 5min
+archive_command = '{command}'
+"""
+# A segment that is there already is another try at the same one, or is not overwritten.
+ARCHIVE = (
+    "d={folder}; test -f $d/%f.gz && gunzip -c $d/%f.gz | cmp -s - %p"
+    " || {{ test ! -f $d/%f.gz && gzip -1 -c %p > $d/%f.part && sync $d/%f.part"
+    " && mv $d/%f.part $d/%f.gz; }}"
+)
 ACCESS = """\
 # Written by AI Stack at every start: users of this machine by their own name, nobody else.
 local all all peer map=stack
@@ -78,9 +91,18 @@ def major_of(data: Path, wanted: int) -> int:
 
 
 def describe(
-    folder: Path, sockets: Path, account: Account, wanted: int, memory_bytes: int
+    folder: Path,
+    sockets: Path,
+    account: Account,
+    wanted: int,
+    memory_bytes: int,
+    *,
+    archive: Path | None = None,
 ) -> tuple[Part, Part]:
-    """The server, and the one-shot part that creates roles and database in it."""
+    """The server, and the one-shot part that creates roles and database in it.
+
+    `archive` is where its log is kept for recovery to a point in time, None to keep none.
+    """
     data = folder / "data"
     programs = binaries(major_of(data, wanted))
 
@@ -88,7 +110,8 @@ def describe(
         await _clear_stale(data)
         if not (data / "PG_VERSION").exists():
             await _create(folder, programs, tool)
-        _configure(data, sockets, account, tuning.configuration(memory_bytes))
+        more = "" if archive is None else await _archiving(archive, data, programs, account, tool)
+        _configure(data, sockets, account, tuning.configuration(memory_bytes) + more)
 
     server = Part(
         name="postgres",
@@ -167,6 +190,24 @@ def _configure(data: Path, sockets: Path, account: Account, tuned: str) -> None:
     }
     for name, text in files.items():
         _replace(data / name, text, account)
+
+
+async def _archiving(
+    archive: Path, data: Path, programs: Path, account: Account, tool: Tool
+) -> str:
+    """Configuration that keeps the log, for each cluster in a folder of its own: a restored one
+    begins its numbers anew.
+    """
+    said = await tool((str(programs / "pg_controldata"), "-D", str(data)), {"LC_ALL": "C"})
+    identifier = re.search(r"system identifier:\s*(\d+)", said)
+    assert identifier is not None, said
+    folder = archive / identifier[1]
+    for each in (archive, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        account.give(each)
+    return ARCHIVING.format(
+        command=ARCHIVE.format(folder=shlex.quote(str(folder))).replace("'", "''")
+    )
 
 
 def _quoted(path: Path) -> str:

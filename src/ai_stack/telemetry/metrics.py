@@ -181,6 +181,8 @@ class Found:
         self.workers = Gauge("aidb_workers", "Workers that were heard of within half a minute.")
         self.disk_free = Gauge("aidb_disk_free_bytes", "Free space beside the data.")
         self.disk_size = Gauge("aidb_disk_size_bytes", "Size of the disk that the data are on.")
+        self.backup_age = Gauge("aidb_backup_age_seconds", "Age of the newest backup.")
+        self.backup_failed = Gauge("aidb_backup_failed", "Whether the last daily backup failed.")
         self.projects = Gauge("aidb_projects", "Projects.")
         self.documents = Gauge("aidb_documents", "Documents of all projects.")
         self.chunks = Gauge("aidb_chunks", "Passages that these were cut into.")

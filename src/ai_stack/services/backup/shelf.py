@@ -1,7 +1,9 @@
 """The backups that there are: listed without a key, and pruned by days and weeks."""
 
+import json
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +13,7 @@ from ai_stack.services.backup import SUFFIX, Header
 from ai_stack.services.backup.bundle import read_header
 
 DRAFT_S = 86_400
+FAILURE = ".failed.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,30 @@ def newest_age_s(folder: Path) -> float | None:
     """Seconds since the newest backup was made; None when there is none."""
     found = [each.made_at for each in shelved(folder) if each.header is not None]
     return max(0.0, time.time() - max(found)) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How old the newest backup is, and why the one after it failed, where it did."""
+
+    age_s: float | None
+    failure: str
+
+    def told(self) -> str:
+        """For whoever asks how the stack is; empty while all is well."""
+        if not self.failure:
+            return ""
+        age = (
+            "there is none" if self.age_s is None else f"the last is {self.age_s / 3600:.0f} h old"
+        )
+        return f"the daily backup failed, and {age}; the worker's log says why"
+
+
+def standing(folder: Path) -> Standing:
+    failure = ""
+    with suppress(OSError, ValueError, KeyError):
+        failure = str(json.loads((folder / FAILURE).read_text())["message"])
+    return Standing(newest_age_s(folder), failure)
 
 
 def superfluous(found: Iterable[Shelved], days: int, weeks: int) -> list[Shelved]:
