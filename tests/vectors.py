@@ -23,8 +23,8 @@ DOCUMENT = (
 )
 CHUNK = (
     "INSERT INTO aidb.chunks (id, project_id, document_id, content_version, ordinal, start_at,"
-    " end_at, text)"
-    " VALUES (%s, %s, %s, 1, 0, 0, 0, '') ON CONFLICT (id) DO NOTHING"
+    " end_at, text, words)"
+    " VALUES (%s, %s, %s, 1, 0, 0, 0, '', '') ON CONFLICT (id) DO NOTHING"
 )
 EMBEDDING = (
     "INSERT INTO aidb.embeddings (model_id, chunk_id, project_id, document_id, vector)"

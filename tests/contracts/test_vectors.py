@@ -264,3 +264,14 @@ async def test_filters_answer_as_the_language_means(
         some = await _found(backend, project, tree, limit=2)
         assert len(some) == min(2, len(expected))
         assert set(some) <= expected
+
+
+async def test_a_projects_points_go_together_and_no_others(backend: Backend) -> None:
+    mine, theirs = uuid.uuid4(), uuid.uuid4()
+    for project in (mine, theirs):
+        await backend.put(backend.model, made.points(made.rows(40), project))
+    for _ in range(2):
+        await backend.vectors.delete(backend.model, mine, None)
+    assert await _found(backend, mine) == []
+    assert len(await _found(backend, theirs)) == 40
+    await backend.vectors.delete(made.model(name="never"), mine, None)

@@ -226,3 +226,50 @@ async def test_another_process_finds_a_model_that_was_dropped_and_built_again(
         await asyncio.sleep(KNOWN_S)
         assert len(await gateway.search(model, asked)) == 3
         assert len(await worker.search(model, asked)) == 3
+
+
+async def test_no_file_keeps_what_a_project_had_however_often_it_is_killed(
+    engine: made.Engine, vectors: Vectors
+) -> None:
+    """Also not what was deleted before, one by one: engines keep it in their files."""
+    model, other = made.model(), uuid.uuid4()
+    word = "the long word xiphactinus of a field"
+    mine = made.points(made.rows(2000), PROJECT, [{"word": word}] * 2000)
+    await vectors.upsert(model, mine)
+    await vectors.upsert(model, made.points(made.rows(2000, seed=1), other))
+    await vectors.delete(model, PROJECT, [p.document_id for p in mine[:500]])
+    assert _files_with(engine.data, word)
+    erasing = asyncio.create_task(vectors.delete(model, PROJECT, None))
+    await _building(engine)
+    await engine.kill()
+    with pytest.raises(VectorsUnavailable):
+        await erasing
+    await engine.start()
+    await vectors.upsert(model, made.points(made.rows(10, seed=2), other))
+    await vectors.delete(model, PROJECT, None)
+    assert _files_with(engine.data, word) == []
+    assert _files_with(engine.data, str(PROJECT)) == []
+    assert await _count(vectors, model) == 2010
+    await vectors.upsert(model, made.points(made.rows(10, seed=3), PROJECT))
+    await vectors.delete(model, PROJECT, None)
+    assert await _count(vectors, model) == 2010
+
+
+async def test_the_last_project_of_an_index_leaves_nothing(
+    engine: made.Engine, vectors: Vectors
+) -> None:
+    model = made.model()
+    points = made.points(made.rows(50), PROJECT, [{"word": "x" * 40}] * 50)
+    await vectors.upsert(model, points)
+    await vectors.delete(model, PROJECT, None)
+    assert _files_with(engine.data, "x" * 40) == []
+    await vectors.upsert(model, points)
+    assert await _count(vectors, model) == 50
+
+
+def _files_with(folder: Path, word: str) -> list[str]:
+    return [
+        str(path)
+        for path in folder.rglob("*")
+        if path.is_file() and word.encode() in path.read_bytes()
+    ]

@@ -21,6 +21,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 from reliability import (
     authorisation,
     bodies,
+    caches_of_projects,
     conformance,
     disk,
     endurance,
@@ -53,6 +54,7 @@ SUBJECTS = (
         openai_matrix,
         conformance,
         tenants,
+        caches_of_projects,
         bodies,
         escapes,
         rebuild,
@@ -70,6 +72,7 @@ SUBJECTS = (
 # Their rows start the faulty build by themselves.
 STARTING = (
     authorisation,
+    caches_of_projects,
     conformance,
     endurance,
     forged_tokens,

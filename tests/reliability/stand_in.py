@@ -1,16 +1,20 @@
 """An inference engine whose every byte is chosen: a child process that rows start and kill.
 
     python tests/reliability/stand_in.py --port N [--model NAME] [--chunks 40] [--delay-ms 20]
+                                         [--counted]
 
 What it does with a request is told by the request itself: where the last message is a JSON object,
 its members are the orders. `{"chunks", "delay_ms"}` shape a stream, `hold_ms` is how long it thinks
 before the first byte, `shape` names a malformed stream of shapes.py. Every answer carries the port
-as its `system_fingerprint`, so that one sees which of several engines answered.
+as its `system_fingerprint`, so that one sees which of several engines answered. A stand-in that is
+`counted` numbers its answers and repeats the canaries that a request shows: no two are equal.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +27,7 @@ from reliability.shapes import SHAPES, Step, Wire  # noqa: E402
 
 JSON, STREAM = "application/json", "text/event-stream"
 CREATED = 1_767_225_600
+CANARIES = re.compile(r"canary-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class StandIn:
     model: str
     chunks: int
     delay_ms: float
+    count: "Iterator[int] | None" = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -72,7 +78,7 @@ class StandIn:
         if shape := orders.get("shape"):
             return await self._misshapen(wire, SHAPES[shape].steps)
         if not body.get("stream"):
-            await wire.whole(200, json.dumps(self._answer()).encode())
+            await wire.whole(200, json.dumps(self._answer(body)).encode())
             return True
         await wire.head(STREAM)
         for event in self._events(orders):
@@ -101,8 +107,12 @@ class StandIn:
             b"data: " + json.dumps(self._signed("chat.completion.chunk", told)).encode() + b"\n\n"
         )
 
-    def _answer(self) -> dict[str, Any]:
-        message = {"role": "assistant", "content": "All is well."}
+    def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        text = "All is well."
+        if self.count is not None:
+            shown = sorted({*CANARIES.findall(json.dumps(body))})
+            text = f"answer-{next(self.count)} {' '.join(shown)}"
+        message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
         return self._signed("chat.completion", {"choices": [choice], "usage": usage})
@@ -122,7 +132,8 @@ def _orders(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _run(given: argparse.Namespace) -> None:
-    made = StandIn(given.port, given.model, given.chunks, given.delay_ms)
+    count = itertools.count(1) if given.counted else None
+    made = StandIn(given.port, given.model, given.chunks, given.delay_ms, count)
     server = await asyncio.start_server(made.serve, "127.0.0.1", given.port, backlog=512)
     await server.serve_forever()
 
@@ -133,6 +144,7 @@ def main() -> None:
     parser.add_argument("--model", default="stand-in")
     parser.add_argument("--chunks", type=int, default=40)
     parser.add_argument("--delay-ms", type=float, default=20)
+    parser.add_argument("--counted", action="store_true")
     asyncio.run(_run(parser.parse_args()))
 
 

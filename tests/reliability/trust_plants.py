@@ -234,3 +234,27 @@ def stubborn_limits() -> None:
         return await original(self, count)
 
     replace(RedisCounters, "take", take)
+
+
+@plant
+def shared_answers() -> None:
+    """The cache of answers keeps them under a key without the project."""
+    from ai_stack.models.principals import DEFAULT_PROJECT
+    from ai_stack.services.inference import answers
+
+    original = answers._scope
+    replace(answers, "_scope", lambda project_id, *named: original(DEFAULT_PROJECT, *named))
+
+
+@plant
+def shared_questions() -> None:
+    """Nearly equal questions meet in one place, whoever asks them."""
+    from ai_stack.models.principals import DEFAULT_PROJECT
+    from ai_stack.services.inference.similar import SimilarAnswers
+
+    original = SimilarAnswers.question
+
+    async def question(self: Any, call: Any, project_id: Any, *more: Any) -> Any:
+        return await original(self, call, DEFAULT_PROJECT, *more)
+
+    replace(SimilarAnswers, "question", question)

@@ -330,7 +330,9 @@ async def _check_server(database: Database) -> None:
         readable = await tx.row(
             "SELECT count(*) FROM pg_class c"
             " WHERE relnamespace IN (to_regnamespace('aidb'), to_regnamespace('control'))"
-            " AND relkind IN ('r', 'p') AND has_table_privilege(c.oid, 'SELECT')"
+            " AND relkind IN ('r', 'p', 'v', 'm', 'f')"
+            " AND (has_any_column_privilege(c.oid, 'SELECT')"
+            " OR has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE'))"
         )
         if readable is None or readable[0]:
             raise StackError(f"The role {ROLE} can read the tables behind the tenants' views.")

@@ -26,6 +26,7 @@ from ai_stack.vectors import Vectors
 KIND = "delete-project"
 BATCH = 200
 SETTLE_S, LOOK_S = 35.0, 0.2  # a lease on changes lasts 30 s
+LINGER_S = 3.0  # the log of inferences is written every second
 AGAIN = timedelta(days=1)
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class Erasure:
             if state is not None:
                 name = context.principal.name
                 await audit.record(tx, name, "project.gone", str(id), project_id=id, detail=counts)
-        await self._erase_beside(id, counts)
+        await asyncio.sleep(LINGER_S)
+        await self._erase(id)
         return {"project": str(id), **counts}
 
     async def sweep(self) -> int:
