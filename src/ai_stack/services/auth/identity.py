@@ -76,6 +76,8 @@ class Identity:
         if found is not None:
             return found
         carried = tokens.read(pairs)
+        if carried.token is None or "." in carried.token:  # a JWT's issuer may have to be asked
+            return await self._resolved(pairs, carried)
         async with self._lookups:
             return self.known(pairs) or await self._resolved(pairs, carried)
 
