@@ -74,7 +74,7 @@ class Wire(Part):
 
     @field_validator("public_url")
     @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
+    def _is_public_address(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "http://localhost")
         plain = not (parts.query or parts.fragment or parts.username or parts.path.strip("/"))
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
