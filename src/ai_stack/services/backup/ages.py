@@ -76,8 +76,9 @@ def decrypted(source: BinaryIO, identities: Sequence[Any]) -> Iterator[BinaryIO]
     try:
         with os.fdopen(read, "rb", buffering=1 << 16) as plain:
             yield plain
-    finally:
-        stream.wait()
+    except Exception:
+        stream.join()  # what it failed by is why there was nothing more to read
+        raise
     stream.join()
 
 
@@ -96,9 +97,6 @@ class _Thread:
                 self._work(self._end)
         except Exception as error:  # noqa: BLE001 (raised again by `join`, in the other thread)
             self._error = error
-
-    def wait(self) -> None:
-        self._thread.join()
 
     def join(self) -> None:
         self._thread.join()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -197,15 +198,16 @@ def _first(path: Path, file: BinaryIO) -> tuple[str, int]:
     line = file.read(FIRST_BYTES)
     if not line.startswith(MAGIC):
         raise StackError(f"{path} is no backup of AI Stack.")
-    words = line[len(MAGIC) :].split()
-    if len(words) < 3 or not words[0].isdigit() or not words[2].isdigit():
-        raise Damaged(f"The backup {path} is damaged, or truncated at its very beginning.")
-    if int(words[0]) != FORMAT:
+    version = re.match(rb"[0-9]{1,4}(?= )", line[len(MAGIC) :])
+    if version is not None and int(version[0]) != FORMAT:
         raise StackError(
-            f"The backup {path} has format {int(words[0])}, and this AI Stack knows {FORMAT}: "
+            f"The backup {path} has format {int(version[0])}, and this AI Stack knows {FORMAT}: "
             "install the version that made it."
         )
-    return words[1].decode(errors="replace"), int(words[2])
+    found = re.fullmatch(rb"1 ([0-9a-f]{64}) ([0-9]{20})\n", line[len(MAGIC) :])
+    if found is None:
+        raise Damaged(f"The backup {path} is damaged, or truncated at its very beginning.")
+    return found[1].decode(), int(found[2])
 
 
 def _header(path: Path, file: BinaryIO) -> Header:
@@ -290,5 +292,15 @@ def opened(path: Path, identities: Sequence[Any]) -> Iterator[Reader]:
                 "AI_STACK_BACKUP_IDENTITY."
             )
         plain = decrypted(file, identities) if header.encrypted else nullcontext(file)
-        with plain as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with plain as stream, _tar(stream) as tar:
             yield Reader(tar)
+
+
+@contextmanager
+def _tar(stream: BinaryIO) -> Iterator[tarfile.TarFile]:
+    try:
+        tar = tarfile.open(fileobj=stream, mode="r|")
+    except (tarfile.TarError, EOFError) as error:
+        raise Damaged from error
+    with tar:
+        yield tar
