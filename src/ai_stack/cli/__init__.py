@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("evaluation", "Judge search by a golden set, by mode and weight."),
     "chat": ("chat", "Ask a model, about your documents too; or talk with it."),
     "usage": ("usage", "Show requests, tokens and cost by time and model."),
+    "report": ("report", "Show what is slow, and what all projects have used."),
     "agent": ("agent", "Have a model work on a goal with tools."),
     "skills": ("skills", "List, show and run skills; make one of your own."),
     "keys": ("keys", "Make, list, rotate and revoke API keys."),

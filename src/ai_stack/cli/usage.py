@@ -83,17 +83,17 @@ def _show(items: list[Answer], totals: Answer, length: int) -> None:
         table.add_column(name, justify="right")
     for item in items:
         start = item.get("start", "")[:length].replace("T", " ")
-        table.add_row(start, printable(item["model"]), *_numbers(item))
-    table.add_row("", "all", *_numbers(totals), style="bold")
+        table.add_row(start, printable(item["model"]), *numbers(item), str(item["repaired_calls"]))
+    table.add_row("", "all", *numbers(totals), str(totals["repaired_calls"]), style="bold")
     Console(soft_wrap=True, width=WIDEST).print(table)
 
 
-def _numbers(item: Answer) -> list[str]:
+def numbers(item: Answer) -> list[str]:
+    """How often, how many tokens, how long and at what cost."""
     counts = ("requests", "cached", "prompt_tokens", "completion_tokens")
     times = [f"{item[name]:.0f}" for name in ("mean_ms", "max_ms")]
     return [
         *(str(item[name]) for name in counts),
         *times,
         f"{item['cost']:.4g}",
-        str(item["repaired_calls"]),
     ]

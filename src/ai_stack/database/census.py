@@ -126,7 +126,8 @@ async def tell(
     async with database.control() as tx:
         await tx.execute("SELECT set_config('synchronous_commit', 'off', true)")
         if added:
-            await tx.execute(ADD, {"series": [*added], "values": [*added.values()]})
+            values = [*map(float, added.values())]
+            await tx.execute(ADD, {"series": [*added], "values": values})
         await tx.execute(PRESENT, {"id": worker, "gauges": orjson.dumps(gauges).decode()})
 
 

@@ -4,7 +4,6 @@ Who has something to count is given `Counted`; who looks at the stack from outsi
 exposition of `Metrics`.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class Telemetry:
                 yield
         finally:
             if self.tracing is not None:
-                await asyncio.to_thread(self.tracing.close)
+                await self.tracing.aclose()
 
 
 def open_telemetry(settings: Settings) -> Telemetry:

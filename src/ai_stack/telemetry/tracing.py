@@ -3,8 +3,9 @@
 It knows no service: it is told what has ended. Nothing that was said to a model is in it.
 """
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -25,6 +26,7 @@ NAMES = {
     "rerank": "rerank",
 }
 PROVIDER = "ai-stack"
+PATIENCE_S = 3
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 MISSING = (
@@ -96,9 +98,9 @@ class Tracing:
             if not record.cached:
                 self._exporter.measure(record, _labels(attributes, fault))
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Send what is still there; takes some seconds where nobody answers."""
-        self._exporter.close()
+        await asyncio.gather(*(asyncio.to_thread(close) for close in self._exporter.closing()))
 
 
 def attributes_of(record: InferenceRecord) -> dict[str, Any]:
@@ -112,10 +114,7 @@ def attributes_of(record: InferenceRecord) -> dict[str, Any]:
         "ai_stack.outcome": record.outcome,
     }
     if record.engine is not None:
-        host, _, port = record.engine.partition("//")[2].rpartition(":")
-        found["server.address"] = host or record.engine
-        if port.isdecimal():
-            found["server.port"] = int(port)
+        found |= _address(record.engine)
     if record.usage is not None:
         found["gen_ai.usage.input_tokens"] = record.usage.prompt
         found["gen_ai.usage.output_tokens"] = record.usage.completion
@@ -123,6 +122,14 @@ def attributes_of(record: InferenceRecord) -> dict[str, Any]:
     if record.first_token_ms is not None:
         found["gen_ai.response.time_to_first_chunk"] = record.first_token_ms / 1000
     return found
+
+
+def _address(engine: str) -> dict[str, Any]:
+    """Where an engine is, by its name."""
+    host, _, port = engine.rpartition("//")[2].partition("/")[0].rpartition(":")
+    if not host or not port.isdecimal():
+        return {"server.address": engine}
+    return {"server.address": host, "server.port": int(port)}
 
 
 def _labels(attributes: Mapping[str, Any], fault: str | None) -> dict[str, Any]:
@@ -163,14 +170,14 @@ class Exporter:
             sampler=_load("sdk.trace.sampling").ALWAYS_ON,
             shutdown_on_exit=False,
         )
-        sent = otlp.OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
+        sent = otlp.OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=PATIENCE_S)
         provider.add_span_processor(export.BatchSpanProcessor(sent))
         return provider, provider.get_tracer("ai_stack", __version__)
 
     def _meter_of(self, endpoint: str) -> tuple[Any, Any]:
         sdk, export = _load("sdk.metrics"), _load("sdk.metrics.export")
         otlp = _load("exporter.otlp.proto.http.metric_exporter")
-        sent = otlp.OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics")
+        sent = otlp.OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics", timeout=PATIENCE_S)
         provider = sdk.MeterProvider(
             metric_readers=[export.PeriodicExportingMetricReader(sent)],
             resource=self._resource,
@@ -201,9 +208,9 @@ class Exporter:
             for kind, count in counts.items():
                 self._usage.record(count, {**labels, "gen_ai.token.type": kind})
 
-    def close(self) -> None:
-        self._traces.shutdown()
-        self._metrics.shutdown()
+    def closing(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        """What sends the rest of each kind."""
+        return self._traces.shutdown, self._metrics.shutdown
 
     @cached_property
     def _api(self) -> Any:
