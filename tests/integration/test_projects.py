@@ -1,6 +1,8 @@
 """Projects over HTTP: who may make, change and see them, and who works in them."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -9,6 +11,8 @@ import pytest
 
 from ai_stack.models.principals import DEFAULT_PROJECT
 from ai_stack.settings import Settings
+from ai_stack.stack import open_stack
+from gateways import worker
 from tenants import Caller, Gateway, guarded
 
 EVERYTHING = ("read", "write", "infer", "skills", "agent", "manage", "operate")
@@ -232,3 +236,44 @@ async def test_a_project_is_chosen_by_name_whatever_its_letters(gate: Gateway) -
 async def test_hostile_ids_are_not_found(gate: Gateway) -> None:
     for id in ("%00", "..%2Fkeys", "'%20OR%201=1", "%F0%9F%92%A9", "x" * 5000):
         assert (await gate.operator.ask("GET", f"/projects/{id}")).status_code == 404
+
+
+async def test_the_command_line_does_all_of_it(
+    gate: Gateway, memory_settings: Settings, people
+) -> None:
+    token = gate.operator.headers["Authorization"].removeprefix("Bearer ")
+    people("frida")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(memory_settings.config_dir),
+        "AI_STACK_URL": str(gate.http.base_url),
+        "AI_STACK_KEY": token,
+    }
+
+    async def ran(*arguments: str, status: int = 0) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ai_stack", "projects", *arguments),
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == status, said.decode()
+        return said.decode()
+
+    assert "is made" in await ran("create", "atelier", "--limit", "requests_per_day=9")
+    assert "NAME=NUMBER" in await ran("create", "x", "--limit", "many", status=2)
+    assert "atelier" in await ran("list", "--all")
+    assert "requests_per_day 9" in await ran("show", "atelier")
+    assert "no limits" in await ran("limits", "atelier")
+    assert "studio" in await ran("rename", "atelier", "studio")
+    assert "frida is owner" in await ran("members", "add", "studio", "frida", "--role", "owner")
+    assert "owner" in await ran("members", "list", "studio")
+    assert "no member" in await ran("members", "remove", "studio", "frida")
+    assert "suspended" in await ran("suspend", "studio")
+    assert "open" in await ran("resume", "studio")
+    assert "Abort" in await ran("delete", "studio", status=1)
+    async with open_stack(memory_settings) as opened, worker(opened):
+        assert "is deleted" in await ran("delete", "studio", "--yes")
+    assert "no project" in await ran("show", "studio", status=1)
