@@ -2,6 +2,7 @@
 
 import getpass
 import platform
+import sys
 import time
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ def sign_in(gateway: Gateway, issuer: str | None) -> str:
     more = f"&{urlencode({'issuer': issuer})}" if issuer else ""
     say(f"Open {started['verification_uri_complete']}{more}")
     say(f"in a browser, sign in, and approve the code {started['user_code']}.")
+    sys.stdout.flush()  # whatever reads it, now is the time
     return _awaited(gateway, started)
 
 

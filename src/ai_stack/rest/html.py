@@ -36,7 +36,7 @@ dt { font-weight: bold; } dd { margin: 0 0 .6rem; overflow-wrap: anywhere; }
 """
 DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{DIGEST}'; "
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{DIGEST}'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
