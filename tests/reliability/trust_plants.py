@@ -121,7 +121,12 @@ def trusting_fetch() -> None:
 async def _resolved(self: Any, host: str, port: int) -> list[str]:
     import asyncio
 
-    found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port)
+    import httpcore
+
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError from error
     return [str(entry[4][0]) for entry in found]
 
 
