@@ -80,11 +80,12 @@ prepare() {
     fi
 }
 
-# What tests need beside Python packages: a browser, and the wall that skills run behind.
+# What tests need beside Python packages: a browser, the wall that skills run behind, Prometheus.
 programs() {
     local missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
     command -v chromium >/dev/null || missing+=(chromium)
+    command -v promtool >/dev/null || missing+=(prometheus)
     if ((${#missing[@]} == 0)); then return; fi
     if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
         fail "the tests need the programs ${missing[*]}; on Debian: apt install ${missing[*]}"
