@@ -1,4 +1,5 @@
-"""Row 17: three projects do everything to each other's documents, at the service floor.
+"""Row 17: three projects do everything to each other's documents, at the service floor; then two
+keys of two projects through HTTP.
 
 It runs in a process of its own, so that a faulty build can be planted under it:
 python tests/reliability/tenants.py CASES SEED
@@ -36,6 +37,7 @@ from ai_stack.models.search import SearchRequest
 from ai_stack.settings import load_settings
 from ai_stack.stack import Stack, open_stack
 from ai_stack.vectors import VectorQuery
+from reliability import tenants_http
 from reliability.grounds import PLANTS, end, faulty, until
 from reliability.verdicts import Measured, Row, Trial
 
@@ -268,13 +270,18 @@ async def measure(trial: Trial) -> Measured:
             stdout=asyncio.subprocess.PIPE,
         )
         printed, _ = await process.communicate()
+        given = {n: v for n, v in variables.items() if n != COURT}
+        http = await tenants_http.play(trial, plant, trial.size(300, 3000), **given)
     finally:
         if engine is not None:
             await asyncio.to_thread(end, engine)
     found = json.loads(printed)
     trial.log.write("cases", **found)
-    figures = {"cases": sum(found["cases"].values()), "projects": 3, "foreign hits": found["total"]}
-    return Measured(figures, tuple(found["foreign"][:3]))
+    trial.log.write("http", cases=http.cases, foreign=http.foreign)
+    total = found["total"] + len(http.foreign)
+    figures = {"cases": sum(found["cases"].values()), "projects": 3}
+    figures |= {"through HTTP, by two keys": sum(http.cases.values()), "foreign hits": total}
+    return Measured(figures, (*found["foreign"][:3], *http.foreign[:3]))
 
 
 def _addresses(trial: Trial) -> dict[str, str]:

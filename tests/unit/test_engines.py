@@ -742,3 +742,18 @@ def test_llama_cpp_is_left_with_the_one_function_that_is_chosen() -> None:
     for choice in ({"type": "function", "function": "b"}, {"function": {"name": "c"}}):
         with pytest.raises(InvalidRequest, match="among tools"):
             allowed({"tools": tools, "tool_choice": choice})
+
+
+async def test_vllm_keeps_the_prompts_of_two_salts_apart() -> None:
+    stand_in = engines.StandIn(dialect="vllm")
+    async with stand_in.serving() as port:
+        vllm = open_engine(f"vllm://127.0.0.1:{port}")
+        for salt in ("a1", "b2", ""):
+            asked = engines.call(
+                "chat", model="memory", messages=[{"role": "user", "content": "Hi"}]
+            )
+            asked.salt = salt
+            await engines.whole(await vllm.send(asked))
+        await vllm.aclose()
+    salts = [orjson.loads(body).get("cache_salt") for _, body in stand_in.requests]
+    assert salts == ["a1", "b2", None]

@@ -39,7 +39,7 @@ from ai_stack.services.inference.answers import Answers
 from ai_stack.services.inference.fleet import Fleet, Member, Pool
 from ai_stack.services.inference.journal import Journal
 from ai_stack.services.inference.prices import Price
-from ai_stack.services.inference.routing import Router
+from ai_stack.services.inference.routing import Router, blocks_of
 from ai_stack.services.inference.similar import SimilarAnswers
 
 ME = Principal()
@@ -299,6 +299,15 @@ async def test_requests_with_one_beginning_go_to_one_engine() -> None:
     ]
     assert sum(map(len, asked)) == 12
     assert all(asked)
+
+
+def test_prompts_of_two_projects_draw_none_along() -> None:
+    """Else one could find out by an engine's speed what another has asked."""
+    body = {"messages": [{"role": "system", "content": "x " * 4000}]}
+    one, two = (blocks_of(body, project) for project in (UUID(int=1), UUID(int=2)))
+    assert len(one) == len(two) > 3
+    assert not {*one} & {*two}
+    assert blocks_of(body, UUID(int=1)) == one
 
 
 async def test_a_busy_engine_hands_over_to_the_next() -> None:
