@@ -141,11 +141,14 @@ class Served:
             assert time.monotonic() < deadline, self.said.read_text()
             time.sleep(0.02)
 
-    def command(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *words: str, told: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """One verb of the command line, with the gateway's own settings and more."""
         return subprocess.run(
             [sys.executable, "-m", "ai_stack", *words],
             env={**self.environment, **variables},
+            input=told,
             capture_output=True,
             text=True,
             check=False,

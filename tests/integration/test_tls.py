@@ -330,3 +330,15 @@ def test_behind_nginx_its_name_and_scheme_count_and_no_stranger_s(
                 "/v1/chat/completions", json={**CHAT, "stream": True}, headers=signed
             ).text
             assert told.rstrip().endswith("[DONE]")
+            words = ("users", "create", "alice", "--password-stdin")
+            made = started.command(*words, told="a long enough password\n")
+            assert made.returncode == 0, made.stderr
+            login = {"name": "alice", "password": "a long enough password", "kind": "browser"}
+            inside = httpx.post(f"http://127.0.0.1:{started.port}/auth/login", json=login)
+            outside = http.post("/auth/login", json=login, headers=named)
+            assert inside.is_success, inside.text
+            assert "Secure" not in inside.headers["set-cookie"]
+            assert "Secure" in outside.headers["set-cookie"]
+            lying = {"X-Forwarded-Proto": "http", "Forwarded": "proto=http"}
+            outside = http.post("/auth/login", json=login, headers={**named, **lying})
+            assert "Secure" in outside.headers["set-cookie"]
