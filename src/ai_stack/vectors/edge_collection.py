@@ -82,6 +82,7 @@ class Collection:
     _flushed_s: float = 0.0
     _unindexed: bool = False
     _erasures: int = 0
+    _erased: set[str] = field(default_factory=set)
 
     @classmethod
     def create(cls, folder: Path, dimensions: int) -> "Collection":
@@ -133,7 +134,13 @@ class Collection:
         self._written_s = time.monotonic()
 
     async def erase_where(self, conditions: Mapping[str, Any]) -> None:
-        """Delete points, and have the upkeep write anew, without them, what held them."""
+        """Delete points, and have the upkeep write anew, without them, what held them.
+
+        Asked again, where none have come since, it does nothing.
+        """
+        if repr(conditions) in self._erased and not any(s.has(conditions) for s in self.shards):
+            return
+        self._erased.add(repr(conditions))
         async with self._writing:
             self._save(replace(self.layout, stained=True))
         self._erasures += 1

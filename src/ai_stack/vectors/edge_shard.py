@@ -106,11 +106,15 @@ class Shard:
             self._recount()
         return [str(p.id) for p in present]
 
-    def discard_where(self, conditions: Mapping[str, Any]) -> None:
-        chosen = _filter(conditions)
+    def has(self, conditions: Mapping[str, Any]) -> bool:
+        """Whether any point is of this kind."""
         with engine_errors():
-            if self._shard.count(engine.CountRequest(filter=chosen)) == 0:
-                return
+            return self._shard.count(engine.CountRequest(filter=_filter(conditions))) > 0
+
+    def discard_where(self, conditions: Mapping[str, Any]) -> None:
+        if not self.has(conditions):
+            return
+        chosen = _filter(conditions)
         self._apply(engine.UpdateOperation.delete_points_by_filter(chosen))
         self.unflushed += 1
         self._recount()
