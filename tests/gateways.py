@@ -35,10 +35,12 @@ async def gateway(
             assert not task.done(), task.result()
             await asyncio.sleep(0.01)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            yield client
-        server.should_exit = True
-        await task
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            await task
 
 
 @asynccontextmanager
