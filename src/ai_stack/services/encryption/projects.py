@@ -24,9 +24,10 @@ SETTLE_S, LOOK_S, PATIENCE_S = 2.0, 0.2, 600.0
 IN_THE_CLEAR = (
     "the words of each passage, without their order, which full text search needs",
     "the vectors, which can tell what a passage is about",
-    "the metadata, keys and names of files of documents, by which one filters",
+    "the metadata, keys, names and hashes of documents and files, by which one finds them",
     "the inputs, outputs and events of runs",
     "what Redis holds for a time: conversations and answers",
+    "files in the folders of imports and exports",
     "what was written before, until PostgreSQL has reused its space, and in older backups",
 )
 
