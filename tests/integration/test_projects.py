@@ -277,3 +277,20 @@ async def test_the_command_line_does_all_of_it(
     async with open_stack(memory_settings) as opened, worker(opened):
         assert "is deleted" in await ran("delete", "studio", "--yes")
     assert "no project" in await ran("show", "studio", status=1)
+
+
+async def test_a_deletion_that_was_given_up_is_begun_again(
+    gate: Gateway, project: str, database_url: str
+) -> None:
+    path = f"/projects/{project}"
+    first = await gate.operator.told("DELETE", path)
+    assert (await gate.operator.told("GET", path))["deletion"]["status"] == "queued"
+    await gate.operator.told("DELETE", f"/runs/{first['id']}")
+    assert (await gate.operator.told("DELETE", path))["id"] == first["id"]
+    together = await asyncio.gather(*(gate.operator.told("DELETE", path) for _ in range(4)))
+    assert {run["id"] for run in together} == {first["id"]}
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("DELETE FROM aidb.runs WHERE id = %s", (first["id"],))
+    again = await gate.operator.told("DELETE", path)
+    assert again["id"] != first["id"]
+    assert again["input"] == {"project": project}

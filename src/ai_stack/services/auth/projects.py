@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from unicodedata import normalize
 from uuid import UUID
 
-from ai_stack.database import Database, Transaction, audit, users
+from ai_stack.database import Database, Transaction, audit, runs, users
 from ai_stack.database import projects as rows
 from ai_stack.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from ai_stack.models.principals import DEFAULT_PROJECT, SCOPES_OF, Principal, Role, Scope
@@ -124,9 +124,14 @@ class Projects:
             project, deletion = await _found(tx, principal, called, to_change=True)
             if project.id == DEFAULT_PROJECT:
                 raise Conflict(ALWAYS)
-            if deletion is None:
+            if deletion is None or await self._is_forgotten(tx, deletion):
                 deletion = await self._begin(tx, principal, project)
         return await self._going_on(principal, deletion)
+
+    async def _is_forgotten(self, tx: Transaction, run_id: UUID) -> bool:
+        """Whether a run that was given up has been swept meanwhile."""
+        await rows.be_gateway(tx)
+        return await runs.find(tx, run_id) is None
 
     async def _begin(self, tx: Transaction, principal: Principal, project: Project) -> UUID:
         """The run is the stack's own: it goes on whatever becomes of who asked for it."""
