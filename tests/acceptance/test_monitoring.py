@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -23,6 +24,7 @@ import httpx
 import pytest
 import yaml
 
+import certificates
 import engines
 from ai_stack.cli.credentials import Credentials
 from ai_stack.engines.memory import OPERATIONS, MemoryEngine
@@ -128,18 +130,23 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     program = shutil.which("prometheus")
     assert program, NEEDED
     shell = Shell(tmp_path_factory.mktemp("home"))
+    authority = certificates.Authority(shell.home)
+    authority.issue(shell.home)
     prices = shell.home / "prices.json"
     prices.write_text(json.dumps({MODEL: {"prompt": 1, "completion": 2}}))
     with engine() as engine_url:
         shell.environment |= {
             "AI_STACK_ENGINES": f"{engine_url} memory:",  # which tells its slots
             "AI_STACK_AUTH": "required",
+            "AI_STACK_TLS_CERTIFICATE": str(shell.home / "certificate.pem"),
+            "AI_STACK_TLS_KEY": str(shell.home / "key.pem"),
             "AI_STACK_INFERENCE_PRICES": str(prices),
             "AI_STACK_SLOW_S": "0.001",
         }
         shell("up", "--detach")
         try:
-            url = f"http://127.0.0.1:{shell.environment['AI_STACK_PORT']}"
+            url = f"https://127.0.0.1:{shell.environment['AI_STACK_PORT']}"
+            shell("backup", "create")
             with prometheus(program, shell, url) as client:
                 found = Watched(shell, url, client, time.time())
                 drive(found)
@@ -148,10 +155,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             shell("down")
 
 
+def trusted(shell: Shell) -> ssl.SSLContext:
+    """The trust in the authority that has issued the stack's certificate."""
+    return ssl.create_default_context(cafile=str(shell.home / "authority.pem"))
+
+
 def key(url: str, shell: Shell, **about: Any) -> str:
     body = {"name": "a key", "scopes": ["operate"], **about}
     auth = Credentials(None, shell.data / "secrets/operator")
-    answer = httpx.post(f"{url}/keys", json=body, auth=auth, timeout=30)
+    with httpx.Client(verify=trusted(shell), timeout=30) as client:
+        answer = client.post(f"{url}/keys", json=body, auth=auth)
     assert answer.status_code == 201, answer.text
     made: str = answer.json()["key"]
     return made
@@ -166,7 +179,8 @@ def prometheus(program: str, shell: Shell, url: str) -> Iterator[httpx.Client]:
     config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     config["global"]["evaluation_interval"] = "2s"
     (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [url.removeprefix("http://")]}]
+    job["static_configs"] = [{"targets": [url.removeprefix("https://")]}]
+    job |= {"scheme": "https", "tls_config": {"ca_file": str(shell.home / "authority.pem")}}
     (folder / "ai-stack.key").write_text(key(url, shell))
     job["authorization"] = {"credentials_file": "ai-stack.key"}
     job["scrape_timeout"] = "1s"
@@ -208,7 +222,10 @@ SCOPES = ["read", "write", "infer", "skills", "agent", "manage", "operate"]
 async def load(watched: Watched, keys: dict[str, str]) -> None:
     until = time.monotonic() + LOAD_S
     async with httpx.AsyncClient(
-        base_url=watched.url, headers={"x-api-key": keys["all"]}, timeout=60
+        base_url=watched.url,
+        headers={"x-api-key": keys["all"]},
+        timeout=60,
+        verify=trusted(watched.shell),
     ) as client:
         number = 0
         while time.monotonic() < until:
@@ -341,7 +358,8 @@ def test_reports_name_what_is_slow_and_what_was_used(watched: Watched) -> None:
 
 def test_no_scrape_names_a_person_a_key_or_a_project(watched: Watched) -> None:
     headers = {"x-api-key": key(watched.url, watched.shell)}
-    text = httpx.get(f"{watched.url}/metrics", headers=headers, timeout=30).text
+    with httpx.Client(verify=trusted(watched.shell), timeout=30) as client:
+        text = client.get(f"{watched.url}/metrics", headers=headers).text
     assert "aidb_up" in text
     for named in ("a key", "00000000-0000-7000", "aidb_00000000"):
         assert named not in text

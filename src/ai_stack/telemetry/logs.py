@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, TextIO
 
 import orjson
@@ -38,7 +38,7 @@ class JsonForm(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         shown: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -47,8 +47,9 @@ class JsonForm(logging.Formatter):
             shown["request_id"] = known
         if record.exc_info:
             shown["exception"] = self.formatException(record.exc_info)
-        more = {name: value for name, value in vars(record).items() if name not in STANDARD}
-        return orjson.dumps(_safe({**more, **shown}), default=str).decode()
+        taken = STANDARD | shown.keys()
+        more = {name: value for name, value in vars(record).items() if name not in taken}
+        return orjson.dumps(_safe({**shown, **more}), default=str).decode()
 
 
 def _request_of(record: logging.LogRecord) -> str | None:
