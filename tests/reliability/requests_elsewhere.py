@@ -8,6 +8,7 @@ python tests/reliability/requests_elsewhere.py SEED
 
 import asyncio
 import json
+import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -103,7 +104,7 @@ class World:
     @asynccontextmanager
     async def standing(self) -> AsyncIterator[int]:
         """The port of the canary, while the world is as an attacker wants it."""
-        canary = await asyncio.start_server(self._visited, "::", 0)
+        canary = await everywhere(self._visited)
         self.public = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         loop = asyncio.get_running_loop()
         self._resolve = loop.getaddrinfo
@@ -150,6 +151,14 @@ class World:
         return connect
 
 
+async def everywhere(visited: Any) -> asyncio.Server:
+    """A server on every address of this machine, of both kinds, at one port."""
+    both = socket.socket(socket.AF_INET6)
+    both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    both.bind(("::", 0))
+    return await asyncio.start_server(visited, sock=both)
+
+
 async def judge() -> dict[str, Any]:
     """Every URL fetched as an import fetches it."""
     world, faults, tried, refused = World(), list[str](), 0, 0
@@ -194,7 +203,7 @@ async def measure(trial: Trial) -> Measured:
 async def _by_gateway(trial: Trial) -> tuple[int, int]:
     """How many URLs a gateway and its worker were given, and how often they came."""
     visits: list[object] = []
-    canary = await asyncio.start_server(lambda r, w: (visits.append(r), w.close())[1], "::", 0)
+    canary = await everywhere(lambda r, w: (visits.append(r), w.close())[1])
     port, client = canary.sockets[0].getsockname()[1], trial.ground.client()
     runs, asked = [], 0
     async with canary:

@@ -17,14 +17,25 @@ from ai_stack.rest.requests import PUBLIC, Anybody, Known, Needs, Reader
 # Whoever adds a route here says by it that strangers may ask it.
 STRANGERS_MAY = {
     "GET /.well-known/jwks.json",
-    "POST /auth/login",
-    "POST /auth/logout",
-    "POST /auth/password",
+    "GET /.well-known/oauth-protected-resource",
+    "GET /.well-known/oauth-protected-resource/mcp",
+    "GET /auth/oidc/{issuer}",
+    "GET /auth/oidc/{issuer}/callback",
+    "GET /device",
     "GET /docs",
     "GET /docs/{file}",
     "GET /health",
     "GET /health/live",
     "GET /health/ready",
+    "GET /login",
+    "POST /auth/device",
+    "POST /auth/device/token",
+    "POST /auth/login",
+    "POST /auth/logout",
+    "POST /auth/password",
+    "POST /device",
+    "POST /login",
+    "POST /logout",
 }
 # What needs no scope: credentials of any kind are enough.
 THE_KNOWN_MAY = {
