@@ -142,6 +142,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             "AI_STACK_TLS_KEY": str(shell.home / "key.pem"),
             "AI_STACK_INFERENCE_PRICES": str(prices),
             "AI_STACK_SLOW_S": "0.001",
+            "AI_STACK_LOG_FORMAT": "json",
+            "AI_STACK_ACCESS_LOG": "true",
         }
         shell("up", "--detach")
         try:
@@ -364,6 +366,24 @@ def test_no_scrape_names_a_person_a_key_or_a_project(watched: Watched) -> None:
     for named in ("a key", "00000000-0000-7000", "aidb_00000000"):
         assert named not in text
     assert not re.search(r"[{,](user|principal|key|project)\w*=", text)
+
+
+def test_the_log_is_json_names_requests_and_has_no_secret(watched: Watched) -> None:
+    headers = {"authorization": "Bearer aidb_12345678_planted-secret"}
+    with httpx.Client(verify=trusted(watched.shell), timeout=30) as client:
+        answer = client.get(f"{watched.url}/documents?search=planted-secret", headers=headers)
+    logs = watched.shell.data / "logs"
+    for name in ("aidb.log", "worker.log"):
+        lines = [json.loads(line) for line in (logs / name).read_text().splitlines()]
+        assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    text = (logs / "aidb.log").read_text()
+    named = [
+        json.loads(line) for line in text.splitlines() if answer.headers["x-request-id"] in line
+    ]
+    assert [one["logger"] for one in named] == ["ai_stack.access"]
+    assert named[0]["message"].startswith("GET /documents 401 ")
+    assert "planted-secret" not in text
+    assert "aidb_" not in text.replace("aidb_gateway", "")
 
 
 @pytest.mark.parametrize(
