@@ -3,6 +3,7 @@
 Answers are bounded, and nobody is followed elsewhere.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from ai_stack.services.auth.key_sets import (
 
 FORM = {**JSON, "Content-Type": "application/x-www-form-urlencoded"}
 REFUSED = "The issuer has not confirmed this sign-on: begin again."
+SILENT = "The issuer does not answer; try again shortly."
+PAUSE_S = 5.0
 BROKEN = (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError, TimeoutError)
 MANNERS = ("client_secret_basic", "client_secret_post")
 
@@ -44,11 +47,14 @@ class Question:
 
 @dataclass(slots=True)
 class Endpoints:
-    """One issuer, as it describes itself; that is asked for anew every hour."""
+    """One issuer, as it describes itself; that is asked for anew every hour, and by one at a time:
+    strangers begin sign-ons too."""
 
     issuer: Issuer
     _described: Mapping[str, Any] = field(default_factory=dict)
     _at: float = float("-inf")
+    _failed_at: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def authorization(self, question: Question) -> str:
         """Where a browser is sent to sign in. Raises IssuerUnavailable."""
@@ -96,15 +102,22 @@ class Endpoints:
         return found
 
     async def description(self) -> Mapping[str, Any]:
-        """The issuer's metadata. Raises IssuerUnavailable."""
-        if time.monotonic() - self._at > FRESH_S:
-            try:
-                async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-                    self._described = await described(client, self.issuer)
-            except BROKEN:
-                raise IssuerUnavailable("The issuer does not answer; try again shortly.") from None
-            self._at = time.monotonic()
-        return self._described
+        """The issuer's metadata. Raises IssuerUnavailable, at once for a while after it failed."""
+        async with self._lock:
+            if time.monotonic() - self._at > FRESH_S:
+                await self._describe()
+            return self._described
+
+    async def _describe(self) -> None:
+        if time.monotonic() - self._failed_at < PAUSE_S:
+            raise IssuerUnavailable(SILENT)
+        try:
+            async with asyncio.timeout(TIMEOUT_S), httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+                self._described = await described(client, self.issuer)
+        except BROKEN:
+            self._failed_at = time.monotonic()
+            raise IssuerUnavailable(SILENT) from None
+        self._at = time.monotonic()
 
     async def _auth(self) -> ClientAuth:
         """How this client proves itself: by the first manner that both know."""
@@ -124,13 +137,13 @@ async def _asked(
 ) -> Mapping[str, Any]:
     """The JSON object of an answer; Unauthenticated where the issuer refuses."""
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client:
+        async with asyncio.timeout(TIMEOUT_S), httpx.AsyncClient(timeout=TIMEOUT_S) as client:
             status, content = await _read(client, method, address, headers, body)
         if status >= 500:
             raise ValueError("status")
         found = json.loads(content) if status == 200 else None
     except BROKEN:
-        raise IssuerUnavailable("The issuer does not answer; try again shortly.") from None
+        raise IssuerUnavailable(SILENT) from None
     if not isinstance(found, dict):
         raise Unauthenticated(REFUSED)
     return found
