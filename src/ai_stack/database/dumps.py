@@ -18,10 +18,15 @@ from ai_stack.models.backups import Probe
 
 SCHEMAS = ("aidb", "control", "jobs")
 PROBES, NEAREST = 10, 10
-CONTROL_RIGHTS = (
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA control"
-    " GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO aidb_control"
-)
+MAJOR = "SELECT current_setting('server_version_num')::int / 10000"
+CONTROL_RIGHTS = """
+DO $$ BEGIN
+  IF to_regnamespace('control') IS NOT NULL THEN
+    ALTER DEFAULT PRIVILEGES IN SCHEMA control
+      GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO aidb_control;
+  END IF;
+END $$
+"""
 ROLES = """
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'aidb_gateway') THEN
@@ -36,6 +41,17 @@ DO $$ BEGIN
   END IF;
 END $$;
 CREATE EXTENSION IF NOT EXISTS vector;
+"""
+UUIDS = """
+DO $$ BEGIN
+  IF to_regprocedure('pg_catalog.uuidv7()') IS NULL
+     AND to_regprocedure('public.uuidv7()') IS NULL THEN
+    CREATE FUNCTION public.uuidv7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $f$
+      SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+        PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+        FROM 3) FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid $f$;
+  END IF;
+END $$;
 """
 
 
@@ -79,7 +95,7 @@ async def _seen(connection: psycopg.AsyncConnection[TupleRow], probing: bool) ->
     timescale = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
     return Snapshot(
         name=await _value(connection, "SELECT pg_export_snapshot()"),
-        major=await _value(connection, "SELECT current_setting('server_version_num')::int / 10000"),
+        major=await _value(connection, MAJOR),
         revision=await _value(connection, "SELECT version_num FROM aidb.alembic_version"),
         size_bytes=await _value(connection, "SELECT pg_database_size(current_database())"),
         timescale=await _value(connection, timescale),
@@ -153,11 +169,14 @@ async def _value(connection: psycopg.AsyncConnection[TupleRow], query: Any) -> A
     return rows[0][0] if rows else None
 
 
-async def prepare(url: str) -> None:
-    """Make what an archive builds upon: the roles, and the extension of vectors."""
+async def prepare(url: str, listed: Sequence[str]) -> None:
+    """Make what an archive builds upon: the roles, the extension of vectors, and what an older
+    server lacks that the archive is of.
+    """
+    has_uuids = any(" FUNCTION public uuidv7()" in line for line in listed)
     async with await connect(url) as connection:
         with translated():
-            await connection.execute(ROLES)
+            await connection.execute(ROLES if has_uuids else ROLES + UUIDS)
 
 
 async def before_archive(url: str, timescale: str | None) -> None:
@@ -183,6 +202,12 @@ async def _execute(url: str, statement: str) -> None:
     async with await connect(url) as connection:
         with translated():
             await connection.execute(statement.encode())
+
+
+async def major(url: str) -> int:
+    """The version of a server."""
+    async with await connect(url) as connection:
+        return int(await _value(connection, MAJOR))
 
 
 async def is_empty(url: str) -> bool:

@@ -1,10 +1,11 @@
 """A database on a server put in the place of another of the same name, in one transaction."""
 
 import asyncio
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from ai_stack.database import dumps, translated
@@ -26,7 +27,9 @@ def name_of(url: str) -> str:
 
 def named(url: str, name: str) -> str:
     """The URL of another database on the same server."""
-    return make_conninfo(url, dbname=name)
+    head, mark, options = url.partition("?")
+    scheme, _, rest = head.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/{quote(name, safe='')}{mark}{options}"
 
 
 async def make(url: str) -> str:

@@ -42,6 +42,7 @@ log_destination = 'stderr'
 logging_collector = off
 log_line_prefix = '%m [%p] %q%u@%d '
 log_checkpoints = off
+hot_standby = off
 {tuned}"""
 ARCHIVING = """
 archive_mode = on

@@ -18,6 +18,13 @@ from ai_stack.supervisor import postgres
 READ_BYTES, TAIL_BYTES = 1 << 20, 2000
 HEAD_BYTES = 8 << 20  # the beginning of an archive, which has its table of contents
 LOCK_WAIT_MS = 60_000
+NATIVE_SINCE, SCRIPT_HEAD = 18, 4096
+# What a script begins with, and what an older server takes in its place: it does not know the
+# one setting, and finds in `public` what newer servers have among their own functions.
+FOR_OLDER = (
+    (b"SET transaction_timeout = 0;\n", b""),
+    (b"set_config('search_path', '', false)", b"set_config('search_path', 'public', false)"),
+)
 LOCAL = "host=/"
 
 
@@ -65,17 +72,49 @@ async def listing(programs: Path, head: bytes) -> list[str]:
     return str(said.decode(errors="replace")).splitlines()
 
 
-async def load(
-    programs: Path, url: str, listed: Sequence[str], archive: AsyncIterator[bytes]
-) -> None:
-    """Restore what is listed of an archive, all of it or nothing; StackError when it fails."""
-    options = ("--no-owner", "--single-transaction", "--exit-on-error", f"--dbname={url}")
+async def load(url: str, major: int, listed: Sequence[str], archive: AsyncIterator[bytes]) -> None:
+    """Restore what is listed of an archive into a server of this version, all of it or nothing.
+
+    StackError when it fails.
+    """
+    program = folder_for(max(major, *postgres.FOLDERS), url) / "pg_restore"
     with tempfile.NamedTemporaryFile("w", suffix=".list") as chosen:
         chosen.write("\n".join(listed) + "\n")
         chosen.flush()
-        given = ("--use-list", chosen.name)
-        async with _running(programs / "pg_restore", *options, *given, fed=True) as process:
+        options = ("--no-owner", "--use-list", chosen.name)
+        if major < NATIVE_SINCE:
+            await _load_as_script(program, url, options, archive)
+            return
+        whole = ("--single-transaction", "--exit-on-error", f"--dbname={url}")
+        async with _running(program, *options, *whole, fed=True) as process:
             await _feed(process.stdin, archive)
+
+
+async def _load_as_script(
+    program: Path, url: str, options: Sequence[str], archive: AsyncIterator[bytes]
+) -> None:
+    """By way of psql, for a server that is older than the archive may be."""
+    whole = ("-X", "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", url)
+    psql = program.with_name("psql")
+    async with (
+        _running(psql, *whole, fed=True) as sink,
+        _running(program, *options, "-f", "-", fed=True) as process,
+    ):
+        script = _for_older(process.stdout)
+        feeding = (_feed(process.stdin, archive), _feed(sink.stdin, script), sink.stdout.read())
+        await asyncio.gather(*feeding)
+
+
+async def _for_older(source: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """A script with another beginning."""
+    head = await source.read(SCRIPT_HEAD)
+    while len(head) < SCRIPT_HEAD and (more := await source.read(SCRIPT_HEAD)):
+        head += more
+    for found, better in FOR_OLDER:
+        head = head.replace(found, better, 1)
+    yield head
+    while data := await source.read(READ_BYTES):
+        yield data
 
 
 async def once(content: bytes) -> AsyncIterator[bytes]:

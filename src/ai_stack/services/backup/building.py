@@ -111,7 +111,7 @@ class Build:
         Returns its revision. StackError when it is not what was backed up.
         """
         manifest = self.checked.manifest
-        await dumps.prepare(url)
+        await dumps.prepare(url, self.checked.listed)
         await self._load(url)
         self.told("checks", 0, None)
         faults = await dumps.check(url, manifest.counts, manifest.probes)
@@ -123,15 +123,15 @@ class Build:
         """Restore the archive; of TimescaleDB's tables the foreign keys come last, since they are
         lost in its restoring mode. That order follows its manual, and never ran here.
         """
-        tools, timescale = programs.newest_folder(url), self.checked.manifest.timescale
+        major, timescale = await dumps.major(url), self.checked.manifest.timescale
         chosen = [line for line in self.checked.listed if not any(w in line for w in FOREIGN)]
         late = [line for line in chosen if timescale is not None and KEYS in line]
         early = [line for line in chosen if line not in late]
         await dumps.before_archive(url, timescale)
-        await programs.load(tools, url, early, self._archive())
+        await programs.load(url, major, early, self._archive())
         await dumps.after_archive(url, timescale)
         if late:
-            await programs.load(tools, url, late, self._archive())
+            await programs.load(url, major, late, self._archive())
         await dumps.complete(url)
 
     async def _archive(self) -> AsyncIterator[bytes]:

@@ -299,7 +299,7 @@ def opened(path: Path, identities: Sequence[Any]) -> Iterator[Reader]:
 @contextmanager
 def _tar(stream: BinaryIO) -> Iterator[tarfile.TarFile]:
     try:
-        tar = tarfile.open(fileobj=stream, mode="r|")
+        tar = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 (closed below)
     except (tarfile.TarError, EOFError) as error:
         raise Damaged from error
     with tar:
