@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -22,6 +22,7 @@ Header: TypeAlias = tuple[bytes, bytes]
 Names: TypeAlias = tuple[bytes, bytes, bytes]
 
 STATE = "limits"
+ONE: Mapping[What, int] = {"requests": 1}
 ENGINES = {
     "chat": GENERATING,
     "completions": GENERATING,
@@ -53,42 +54,87 @@ OF_OPENAI: Mapping[What, Names] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """How the caller of one request stands: told by the response, whatever it is."""
 
     limits: Limits
     plan: Plan
     is_openai: bool
+    amounts: Mapping[What, int]
 
     def headers(self) -> list[Header]:
         now = time.time()
-        budgets = self.limits.standing(self.plan, now)
-        told = [f'"{b.rule.title}";r={b.left};t={int(b.ends_at - now) + 1}' for b in budgets]
-        headers = [(b"ratelimit-policy", _policy(self.plan)), (b"ratelimit", _joined(told))]
+        told, budgets = _told(self.plan), self.limits.standing(self.plan, now)
+        told.look(budgets, int(now))
+        left = [f"{a}{b.left}{c}" for a, b, c in zip(told.before, budgets, told.after, strict=True)]
+        headers = [(b"ratelimit-policy", told.policy), (b"ratelimit", ", ".join(left).encode())]
         if self.is_openai:
-            for names, places in _told_to_openai(self.plan):
-                _add(headers, names, [budgets[place] for place in places], now)
+            for names, most, places in told.to_openai:
+                place = min(places, key=lambda n: budgets[n].left) if places[1:] else places[0]
+                headers.append((names[0], most[place]))
+                headers.append((names[1], b"%d" % budgets[place].left))
+                headers.append((names[2], told.resets[place]))
         return headers
 
 
-async def admit(scope: Scope, limits: Limits, principal: Principal) -> None:
-    """Count a request and its body, once; raises LimitExceeded.
+class Told:
+    """What the headers of one plan have in common, for as long as a second lasts."""
+
+    def __init__(self, plan: Plan) -> None:
+        rules = plan.rules
+        self.policy = ", ".join(
+            f'"{one.title}";q={one.most};w={one.window_s}{UNITS[one.what]}' for one in rules
+        ).encode()
+        self.before = [f'"{rule.title}";r=' for rule in rules]
+        self.after: list[str] = []
+        self.resets: list[bytes] = []
+        self.to_openai = [*_openai(plan)]
+        self._second = 0
+
+    def look(self, budgets: Sequence[Budget], second: int) -> None:
+        """Know how long it is until each limit opens."""
+        if second != self._second:
+            self._second = second
+            opens_in = [max(int(budget.ends_at) - second, 1) for budget in budgets]
+            self.after = [f";t={seconds}" for seconds in opens_in]
+            self.resets = [_duration(seconds) for seconds in opens_in]
+
+
+def is_admitted(scope: Scope, limits: Limits, principal: Principal) -> bool:
+    """Count a request and its body, once, where that can be done at once; else False.
 
     InvalidRequest where bytes are limited and the body does not say how many it has.
     """
     state, path = scope["state"], scope["path"]
     if STATE in state:
-        return
+        return True
     plan = limits.plan(principal, group_of(path))
     if not plan.rules:
-        return
-    state[STATE] = Standing(limits, plan, path.startswith("/v1/"))
-    declared = state.get("declared", b"0")
-    if not declared.isdigit() and any(rule.what == "bytes" for rule in plan.rules):
+        return True
+    amounts: Mapping[What, int] = ONE
+    if "bytes" in plan.whats:
+        amounts = {"requests": 1, "bytes": _size_bytes(state.get("declared", b"0"))}
+    state[STATE] = Standing(limits, plan, path.startswith("/v1/"), amounts)
+    return limits.take_held(plan, amounts)
+
+
+async def admit(scope: Scope, limits: Limits, principal: Principal) -> None:
+    """Count a request and its body, once; raises as `is_admitted`, and LimitExceeded."""
+    if not is_admitted(scope, limits, principal):
+        await lease(scope)
+
+
+async def lease(scope: Scope) -> None:
+    """Count a request that could not be counted at once."""
+    standing: Standing = scope["state"][STATE]
+    await standing.limits.take(standing.plan, standing.amounts)
+
+
+def _size_bytes(declared: bytes) -> int:
+    if not declared.isdigit():
         raise InvalidRequest("These credentials have a limit of bytes: send a Content-Length.")
-    size_bytes = int(declared) if declared.isdigit() else 0
-    await limits.take(plan, {"requests": 1, "bytes": size_bytes})
+    return int(declared)
 
 
 def headers_of(state: Mapping[str, object]) -> list[Header]:
@@ -109,34 +155,16 @@ def group_of(path: str) -> str | None:
 
 
 @lru_cache(1024)
-def _policy(plan: Plan) -> bytes:
-    return _joined(f'"{r.title}";q={r.most};w={r.window_s}{UNITS[r.what]}' for r in plan.rules)
+def _told(plan: Plan) -> Told:
+    return Told(plan)
 
 
-def _joined(items: Iterable[str]) -> bytes:
-    return ", ".join(items).encode()
-
-
-@lru_cache(1024)
-def _told_to_openai(plan: Plan) -> Sequence[tuple[Names, Sequence[int]]]:
+def _openai(plan: Plan) -> Iterator[tuple[Names, Sequence[bytes], Sequence[int]]]:
     """The headers that a plan's clients get of OpenAI's, and the places of their limits in it."""
-    found = (
-        (names, [place for place, rule in enumerate(plan.rules) if rule.what == what])
-        for what, names in OF_OPENAI.items()
-    )
-    return [(names, places) for names, places in found if places]
-
-
-def _add(headers: list[Header], names: Names, budgets: Sequence[Budget], now: float) -> None:
-    """The narrowest of these limits, as OpenAI tells it."""
-    one = budgets[0] if len(budgets) == 1 else min(budgets, key=_left)
-    headers.append((names[0], b"%d" % one.rule.most))
-    headers.append((names[1], b"%d" % one.left))
-    headers.append((names[2], _duration(int(one.ends_at - now) + 1)))
-
-
-def _left(budget: Budget) -> int:
-    return budget.left
+    most = [b"%d" % rule.most for rule in plan.rules]
+    for what, names in OF_OPENAI.items():
+        if what in plan.whats:
+            yield names, most, [n for n, rule in enumerate(plan.rules) if rule.what == what]
 
 
 @lru_cache(4096)

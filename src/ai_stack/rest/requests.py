@@ -89,8 +89,8 @@ async def caller_of(scope: Scope) -> Principal:
     if "caller" not in state:  # a route that reads a body asks twice
         verdicts.add("accepted")
     state["caller"] = principal
-    if principal.limits:
-        await limits.admit(scope, stack.limits, principal)
+    if principal.limits and not limits.is_admitted(scope, stack.limits, principal):
+        await limits.lease(scope)
     return principal
 
 

@@ -219,7 +219,7 @@ class Inference:
                     raise
             else:
                 return followed
-        if asked.principal.limits and self.limits is not None:
+        if self.limits is not None and asked.principal.limits:
             asked.charge = await reserve(self.limits, asked.principal, asked.call)
         hosted = self._hosted(asked)
         await hosted.begin()

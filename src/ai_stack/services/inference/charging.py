@@ -31,18 +31,18 @@ class Charge:
         self.limits.settle(self.held, _used(record, self.expected))
 
 
-async def reserve(limits: Limits, principal: Principal, call: Call) -> Charge:
+async def reserve(limits: Limits, principal: Principal, call: Call) -> Charge | None:
     """Reserve what a call is expected to take, or what is left of it; raises LimitExceeded."""
-    return await reserve_tokens(limits, principal, GROUP[call.operation in GENERATION], _of(call))
+    group = GENERATING if call.operation in GENERATION else EMBEDDING
+    if not limits.concern(principal, "tokens", group):
+        return None
+    return await reserve_tokens(limits, principal, group, _of(call))
 
 
 async def reserve_tokens(limits: Limits, principal: Principal, group: str, expected: int) -> Charge:
     """As `reserve`, where the tokens are known better."""
     held = await limits.reserve(principal, "tokens", expected, group=group, partly=True)
     return Charge(limits, held, expected)
-
-
-GROUP = {True: GENERATING, False: EMBEDDING}
 
 
 def charging(charge: Charge | None, ended: Ended) -> Ended:

@@ -40,6 +40,7 @@ class Plan:
 
     limits: Mapping[str, Mapping[str, int]]
     rules: tuple[Rule, ...]
+    whats: frozenset[What] = frozenset()
     _open: Sequence[Budget] = ()
     _until: float = float("-inf")
 
@@ -82,9 +83,26 @@ class Limits:
             if len(self._plans) >= KNOWN:
                 self._plans.clear()
             # A plan keeps what it was read from, so that nothing else gets its id meanwhile.
-            found = Plan(limits, tuple(rules_of(limits, group)))
+            rules = tuple(rules_of(limits, group))
+            found = Plan(limits, rules, frozenset(rule.what for rule in rules))
             self._plans[id(limits), group] = found
         return found
+
+    def concern(self, principal: Principal, what: What, group: str | None) -> bool:
+        """Whether there is anything to be counted."""
+        return bool(principal.limits) and what in self.plan(principal, group).whats
+
+    def take_held(self, plan: Plan, amounts: Amounts) -> bool:
+        """As `take`, by what is held already; False where more has to be leased for it."""
+        now = time.time()
+        wanted = _wanted(plan.open(self.budgets, now), amounts)
+        for budget, amount in wanted:
+            if budget.held < amount:
+                return False
+        for budget, amount in wanted:
+            budget.held -= amount
+            budget.used_at = now
+        return True
 
     async def take(self, plan: Plan, amounts: Amounts, *, partly: bool = False) -> Held:
         """Count something for every limit of a plan; `partly`: what is left of each will do.
@@ -93,11 +111,7 @@ class Limits:
         counted; DatabaseUnavailable where a budget cannot be asked for.
         """
         now = time.time()
-        wanted = [
-            (budget, amount)
-            for budget in plan.open(self.budgets, now)
-            if (amount := amounts.get(budget.rule.what)) is not None and amount > 0
-        ]
+        wanted = _wanted(plan.open(self.budgets, now), amounts)
         while short := [one for one in wanted if one[0].lacks(one[1], 1 if partly else one[1])]:
             for budget, amount in short:
                 if budget.refuses(1 if partly else amount):
@@ -174,6 +188,11 @@ async def spending(
         if limits is not None:
             limits.settle(held, 0)
         raise
+
+
+def _wanted(budgets: Sequence[Budget], amounts: Amounts) -> Held:
+    """What is to be taken of each limit."""
+    return [(one, amount) for one in budgets if (amount := amounts.get(one.rule.what, 0)) > 0]
 
 
 async def _filled(short: Sequence[tuple[Budget, int]], partly: bool) -> None:
