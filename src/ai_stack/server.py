@@ -357,7 +357,12 @@ def create_app(settings: Settings, stack: Stack | None = None, face: Mcp | None 
     face = face or Mcp(caller_of, check_weight)
     api = Front(Identified(create_api(stack or settings, face)), HOT)
     app = Mount(api, Identified(face))
-    gate = Gate(app, hosts=settings.hosts_known, max_bytes=settings.request_max_bytes)
+    gate = Gate(
+        app,
+        hosts=settings.hosts_known,
+        max_bytes=settings.request_max_bytes,
+        public=settings.public_url,
+    )
     if not settings.trusted_proxies:
         return gate
     return Forwarded(gate, settings.proxies, settings.forwarded_header)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,10 +33,16 @@ TOGETHER = 8  # bodies of the largest size that are held at the same time
 
 
 class Gate:
-    """Wraps the app; `hosts` are the names that it answers to beside those of loopback."""
+    """Wraps the app; `hosts` are the names that it answers to beside those of loopback.
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str], max_bytes: int) -> None:
+    `public` is the address that people know it by, where a proxy asks by another name.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: Collection[str], max_bytes: int, public: str | None = None
+    ) -> None:
         self.app = app
+        self.public = None if public is None else _origin(public)
         self.hosts = LOOPBACK | set(hosts)
         self.max_bytes = max_bytes
         self.held_bytes = 0
@@ -71,7 +78,7 @@ class Gate:
     def _is_known(self, head: "Head") -> bool:
         if len(head.hosts) != 1 or _name(head.hosts[0]) not in self.hosts:
             return False
-        return all(_is_own(origin, head.hosts[0]) for origin in head.origins)
+        return all(self.public == o or _is_own(o, head.hosts[0]) for o in head.origins)
 
 
 @dataclass(slots=True)
@@ -167,6 +174,11 @@ def _name(told: bytes) -> str:
     host = told.decode("latin-1")
     name, _, port = host.rpartition(":")
     return (name if name and port.isdecimal() and port.isascii() else host).lower()
+
+
+def _origin(url: str) -> bytes:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower().encode()
 
 
 @lru_cache(256)
