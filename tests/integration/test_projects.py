@@ -157,6 +157,8 @@ async def test_members_come_go_and_change_their_roles(
     path = f"/projects/{project}/members"
     await gate.operator.told("POST", path, {"user": "ann", "role": "owner"})
     owner = await own_key(gate, database_url, ann, project)
+    limits = await owner.ask("PATCH", f"/projects/{project}", {"limits": {}})
+    assert limits.status_code == 403  # who is limited does not lift the limit
     added = await owner.told("POST", path, {"user": "bob", "role": "reader"})
     assert added == {"user_id": bob, "user": "bob", "role": "reader"}
     theirs = await own_key(gate, database_url, bob, project)

@@ -25,8 +25,8 @@ GOING = "This project is being deleted."
 
 @dataclass(frozen=True, slots=True)
 class Projects:
-    """Projects are made, shut and deleted by who operates the stack; who manages one names it,
-    limits it and says who its members are."""
+    """Projects are made, shut and deleted by who operates the stack; who manages one names it
+    and says who its members are."""
 
     database: Database
     runs: Runs
@@ -84,6 +84,7 @@ class Projects:
         """
         new_name = None if name is None else checked_name(name)
         if limits is not None:
+            principal.require(Scope.OPERATE)  # or a project would limit itself as it likes
             check_limits(limits)
         async with self.database.control() as tx:
             old = await _managed(tx, principal, called, to_change=True)
