@@ -20,8 +20,9 @@ format: ## rewrite to the house's format
 lock: ## pin every dependency anew, with hashes
 	./scripts/lock.sh
 
-docs: ## write the generated parts of docs/reference
+docs: ## write the generated parts of docs/reference, and of nix
 	$(run)/python docs/generate.py
+	$(run)/python nix/generate.py
 
 scorecard: ## the reliability table, full counts
 	$(run)/python tests/reliability/scorecard.py --full

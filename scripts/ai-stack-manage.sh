@@ -80,12 +80,15 @@ prepare() {
     fi
 }
 
-# What tests need beside Python packages: a browser, the wall that skills run behind, Prometheus.
+# What tests need beside Python packages: a browser, the wall that skills run behind, Prometheus,
+# Nix for the modules, and systemd's judgement of units.
 programs() {
     local missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
     command -v chromium >/dev/null || missing+=(chromium)
     command -v promtool >/dev/null || missing+=(prometheus)
+    command -v nix-instantiate >/dev/null || missing+=(nix-bin)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     if ((${#missing[@]} == 0)); then return; fi
     if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
         fail "the tests need the programs ${missing[*]}; on Debian: apt install ${missing[*]}"
