@@ -160,7 +160,9 @@ async def test_a_delete_spares_what_is_to_be_kept(backend: Backend) -> None:
 async def test_a_scan_sees_every_point_once(backend: Backend) -> None:
     model = made.model()
     points = made.points(made.rows(2500, seed=5), uuid.uuid4(), chunks=3)
+    assert await backend.vectors.count(model) == 0
     await backend.put(model, points)
+    assert await backend.vectors.count(model) == 2500
     seen = [ids async for batch in backend.vectors.scan(model) for ids in batch]
     assert len(seen) == 2500
     assert set(seen) == {(p.chunk_id, p.document_id, p.project_id) for p in points}
