@@ -424,6 +424,38 @@ def _bug(scope: Any, body: bytes) -> str | None:
     return None
 
 
+@plant
+def skipping_table() -> None:
+    """A backup leaves out the rows of one table."""
+    from ai_stack.supervisor import programs
+
+    original = programs._running
+
+    def running(program: Path, *arguments: str, **options: Any) -> Any:
+        more = ("--exclude-table-data=aidb.document_keys",) if program.name == "pg_dump" else ()
+        return original(program, *more, *arguments, **options)
+
+    replace(programs, "_running", running)
+
+
+@plant
+def unchecked_backup() -> None:
+    """A restore looks at no digest."""
+    from ai_stack.services.backup import bundle
+
+    original = bundle.Reader.entries
+
+    def entries(self: Any) -> Any:
+        with suppress(bundle.Damaged):
+            yield from original(self)
+
+    def check_bytes(path: Path, told: object = None) -> Any:
+        return bundle.read_header(path)
+
+    replace(bundle.Reader, "entries", entries)
+    replace(bundle, "check_bytes", check_bytes)
+
+
 def main() -> None:
     sys.path[:0] = [str(Path(__file__).parents[1])]
     from reliability.trust_plants import TRUST_PLANTS

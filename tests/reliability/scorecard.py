@@ -20,6 +20,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from reliability import (
     authorisation,
+    backups,
     bodies,
     caches_of_projects,
     conformance,
@@ -58,6 +59,7 @@ SUBJECTS = (
         bodies,
         escapes,
         rebuild,
+        backups,
         installation,
         generated,
         endurance,
@@ -72,6 +74,7 @@ SUBJECTS = (
 # Their rows start the faulty build by themselves.
 STARTING = (
     authorisation,
+    backups,
     caches_of_projects,
     conformance,
     endurance,
