@@ -1,32 +1,33 @@
 """Signing on at issuers, and all that must not sign anybody on."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import psycopg
 import pytest
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 import issuers
-from ai_stack.models.principals import EVERY_SCOPE, Principal
-from ai_stack.models.trust import NewUser
 from ai_stack.services.auth.endpoints import Endpoints, Question
 from ai_stack.services.auth.issuers import Issuer
 from ai_stack.services.auth.key_sets import IssuerUnavailable
 from ai_stack.settings import Settings
-from ai_stack.stack import Stack, open_stack
-from gateways import gateway
 from issuers import Scripted
+from sign_ons import (
+    SIGN_ON,
+    actions,
+    back,
+    begin,
+    challenge,
+    passed,
+    refused,
+    served,
+    sign_on,
+    whoami,
+)
 from stacks import free_port
-
-COOKIE, SIGN_ON = "aidb_session", "aidb_sign_on"
-WELCOME = {"newcomers": True, "grants": [{"project": "default", "role": "editor"}]}
 
 
 @pytest.fixture(scope="module")
@@ -68,52 +69,6 @@ async def opened(
 async def client(opened: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=opened, timeout=60) as client:
         yield client
-
-
-@asynccontextmanager
-async def served(
-    settings: Settings, folder: Path, *entries: dict[str, Any], port: int = 0, **more: object
-) -> AsyncIterator[httpx.AsyncClient]:
-    told = {"issuers": issuers.written(folder, *entries), **more}
-    async with gateway(settings.model_copy(update=told), port=port) as client:
-        yield client
-
-
-async def begin(client: httpx.AsyncClient, name: str = "scripted", next: str = "/login") -> str:
-    """The address at the issuer; the client has the cookie of what it has begun."""
-    answer = await client.get(f"/auth/oidc/{name}", params={"next": next})
-    assert answer.status_code == 303, answer.text
-    return answer.headers["location"]
-
-
-async def back(client: httpx.AsyncClient, address: str) -> str:
-    """Where the scripted issuer sends a browser back to."""
-    async with httpx.AsyncClient() as other:
-        return (await other.get(address)).headers["location"]
-
-
-async def sign_on(client: httpx.AsyncClient, name: str = "scripted") -> httpx.Response:
-    return await client.get(await back(client, await begin(client, name)))
-
-
-async def passed(browser: httpx.Client, address: str, subject: str, until: str) -> str:
-    return await asyncio.to_thread(issuers.pass_forms, browser, address, subject, until)
-
-
-async def whoami(client: httpx.AsyncClient) -> dict[str, Any] | None:
-    answer = await client.get("/auth/me")
-    return answer.json() if answer.status_code == 200 else None
-
-
-def refused(answer: httpx.Response, status: int, client: httpx.AsyncClient) -> None:
-    assert answer.status_code == status, answer.text
-    assert COOKIE not in client.cookies
-    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-
-
-def actions(url: str) -> list[tuple[str, dict[str, Any]]]:
-    with psycopg.connect(url) as owner:
-        return owner.execute("SELECT action, detail FROM control.audit ORDER BY id").fetchall()
 
 
 # Two real issuers
@@ -161,74 +116,6 @@ async def test_a_real_issuers_strangers_stay_outside(
             with httpx.Client() as browser:
                 target = await passed(browser, address, "mallory", here)
             refused(await client.get(target), 403, client)
-
-
-async def test_a_token_of_an_issuer_opens_mcp(memory_settings: Settings, tmp_path: Path) -> None:
-    """As a client of MCP does it: from the 401 to the metadata to the issuer and back."""
-    port, own = free_port(), free_port()
-    here = f"http://127.0.0.1:{own}"
-    with issuers.panva(port, here, audience=[f"{here}/mcp"], **WELCOME) as entry:
-        async with served(memory_settings, tmp_path, entry, port=own) as client:
-            stranger = await client.post("/mcp", json=PING)
-            assert stranger.status_code == 401
-            told = re.search(r'resource_metadata="([^"]+)"', stranger.headers["www-authenticate"])
-            assert told is not None
-            described = (await client.get(told[1])).json()
-            assert described["resource"] == f"{here}/mcp"
-            assert described["authorization_servers"] == [entry["issuer"]]
-            token = await asyncio.to_thread(access_token, entry, here, described["resource"])
-            bearer = {"Authorization": f"Bearer {token}"}
-            assert (await client.post("/mcp", json=PING, headers=bearer)).status_code == 401
-            await sign_on_at(client, "panva", here)  # which makes the subject a user
-            client.cookies.clear()
-            assert (await client.post("/mcp", json=PING, headers=bearer)).status_code == 200
-            other = await asyncio.to_thread(access_token, entry, here, None)
-            bearer = {"Authorization": f"Bearer {other}"}
-            assert (await client.post("/mcp", json=PING, headers=bearer)).status_code == 401
-
-
-PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-
-
-async def sign_on_at(client: httpx.AsyncClient, name: str, here: str) -> None:
-    address = await begin(client, name)
-    with httpx.Client() as browser:
-        target = await passed(browser, address, "alice", here)
-    assert (await client.get(target)).status_code == 303
-
-
-def access_token(entry: dict[str, Any], here: str, resource: str | None) -> str:
-    """What a client of the issuer gets that wants a token for a resource."""
-    own = {"resource": resource} if resource else {}
-    back_to = issuers.callback(here, "panva")
-    verifier = "v" * 43
-    asked = {
-        "response_type": "code",
-        "client_id": entry["client_id"],
-        "redirect_uri": back_to,
-        "code_challenge": challenge(verifier),
-        "code_challenge_method": "S256",
-        "scope": "openid",
-        "state": "s",
-        **own,
-    }
-    with httpx.Client() as browser:
-        address = str(httpx.URL(f"{entry['issuer']}/auth", params=asked))
-        target = issuers.pass_forms(browser, address, "alice", here)
-        body = {
-            "grant_type": "authorization_code",
-            "code": parse_qs(urlsplit(target).query)["code"],
-            "redirect_uri": back_to,
-            "code_verifier": verifier,
-            **own,
-        }
-        pair = (entry["client_id"], entry["client_secret"])
-        answer = browser.post(f"{entry['issuer']}/token", data=body, auth=pair)
-    return str(answer.raise_for_status().json()["access_token"])
-
-
-def challenge(verifier: str) -> str:
-    return str(create_s256_code_challenge(verifier))
 
 
 # What a bad issuer, or somebody in the middle, tries
@@ -360,7 +247,9 @@ async def test_issuers_are_not_mixed_up(
     """An answer of one issuer at the address of another; a state that belongs to another."""
     other.exchanged.clear()
     target = await back(client, await begin(client, "other"))
-    refused(await client.get(target.replace("/other/", "/scripted/")), 403, client)
+    moved = httpx.URL(target.replace("/other/", "/scripted/"))
+    for answer in (moved, moved.copy_remove_param("iss")):
+        refused(await client.get(answer), 403, client)
     assert (bad.exchanged, other.exchanged) == ([], [])
     assert (await client.get(target)).status_code == 303
 
@@ -465,144 +354,3 @@ async def test_the_way_back_is_the_public_address(
         assert f'href="{public}/auth/oidc/scripted?' in (await client.get("/login")).text
         foreign = await client.get("/auth/oidc/scripted", headers={"Host": "evil.example"})
         assert foreign.status_code == 421
-
-
-# Who becomes a user
-
-
-async def test_nobody_becomes_a_user_unasked(
-    memory_settings: Settings, tmp_path: Path, bad: Scripted, database_url: str
-) -> None:
-    entry = {**bad.entry(), "newcomers": False, "domains": ["team.example"]}
-    bad.subject = "stranger"
-    for claims in (
-        {},
-        {"email": "a@team.example"},
-        {"email": "a@team.example", "email_verified": "true"},
-        {"email": "a@team.example", "email_verified": False},
-        {"email": "a@sub.team.example", "email_verified": True},
-        {"email": "a@team.example@evil.example", "email_verified": True},
-        {"email": "team.example", "email_verified": True},
-        {"email": ["a@team.example"], "email_verified": True},
-    ):
-        bad.claims = lambda told, more=claims: {**told, **more}
-        async with served(memory_settings, tmp_path, entry) as client:
-            refused(await sign_on(client), 403, client)
-    assert ("sign_on.refuse", "stranger") in [
-        (a, d.get("subject")) for a, d in actions(database_url)
-    ]
-    bad.claims = lambda told: {**told, "email": "A@Team.Example", "email_verified": True}
-    async with served(memory_settings, tmp_path, entry) as client:
-        assert (await sign_on(client)).status_code == 303
-
-
-async def test_userinfo_counts_for_its_own_subject_alone(
-    memory_settings: Settings, tmp_path: Path, bad: Scripted
-) -> None:
-    entry = {**bad.entry(), "newcomers": False, "domains": ["info.example"]}
-    bad.subject = "frank"
-    address = {"email": "frank@info.example", "email_verified": True}
-    bad.userinfo = {"sub": "another", **address}
-    async with served(memory_settings, tmp_path, entry) as client:
-        refused(await sign_on(client), 401, client)
-    bad.userinfo = {"sub": "frank", **address}
-    async with served(memory_settings, tmp_path, entry) as client:
-        assert (await sign_on(client)).status_code == 303
-        assert (await whoami(client) or {})["name"] == "frank@info.example"
-
-
-async def test_a_name_or_an_address_is_nobodys_proof(
-    memory_settings: Settings, tmp_path: Path, stack: Stack, bad: Scripted
-) -> None:
-    """Who calls itself as a user does, or has that user's address, is somebody else."""
-    admin = Principal(scopes=EVERY_SCOPE)
-    made, _ = await stack.accounts.users.create(admin, NewUser("boss@team.example", is_admin=True))
-    bad.subject = "imposter"
-    more = {"preferred_username": "boss@team.example", "email": "boss@team.example"}
-    bad.claims = lambda claims: {**claims, **more, "email_verified": True}
-    async with served(memory_settings, tmp_path, bad.entry(domains=["team.example"])) as client:
-        assert (await sign_on(client)).status_code == 303
-        found = await whoami(client)
-        assert found is None or found["user_id"] != str(made.id)
-
-
-async def test_whom_an_admin_has_bound_comes_in_and_whom_it_suspends_does_not(
-    memory_settings: Settings, tmp_path: Path, stack: Stack, bad: Scripted
-) -> None:
-    admin = Principal(scopes=EVERY_SCOPE)
-    bad.subject = "grace"
-    new = NewUser("grace", is_admin=True, issuer=bad.url, subject="grace")
-    await stack.accounts.users.create(admin, new)
-    entry = {**bad.entry(), "newcomers": False}
-    async with served(memory_settings, tmp_path, entry) as client:
-        assert (await sign_on(client)).status_code == 303
-        assert (await whoami(client) or {})["name"] == "grace"
-        await stack.accounts.users.set_state(admin, "grace", "suspended")
-        client.cookies.clear()
-        refused(await sign_on(client), 401, client)
-
-
-async def test_groups_bring_roles_and_take_them(
-    memory_settings: Settings, tmp_path: Path, bad: Scripted
-) -> None:
-    roles = {
-        "staff": [{"project": "default", "role": "reader"}],
-        "leads": [{"project": "default", "role": "owner"}, {"project": "gone", "role": "owner"}],
-    }
-    bad.subject = "heidi"
-    entry = bad.entry(roles=roles, roles_claim="groups")
-    async with served(memory_settings, tmp_path, entry) as client:
-        for groups, scopes in (
-            (["staff", "leads"], {"manage", "read"}),
-            (["staff"], {"read"}),
-            ("staff", {"read"}),
-            ([], set[str]()),
-            ([["leads"], {"a": 1}, 7], set[str]()),
-        ):
-            bad.claims = lambda claims, groups=groups: {**claims, "groups": groups}
-            assert (await sign_on(client)).status_code == 303
-            found = set((await whoami(client) or {}).get("scopes", ()))
-            assert scopes <= found, groups
-            assert ("manage" in found) == ("manage" in scopes), groups
-
-
-async def test_many_first_sign_ons_make_one_user(
-    client: httpx.AsyncClient, bad: Scripted, database_url: str
-) -> None:
-    bad.subject = "ivan"
-
-    async def once() -> int:
-        async with httpx.AsyncClient(base_url=client.base_url) as own:
-            return (await sign_on(own)).status_code
-
-    assert await asyncio.gather(*(once() for _ in range(6))) == [303] * 6
-    with psycopg.connect(database_url) as owner:
-        found = owner.execute("SELECT count(*) FROM control.identities WHERE subject = 'ivan'")
-        assert found.fetchone() == (1,)
-
-
-# The protected resource
-
-
-async def test_what_the_gateway_says_of_itself(
-    memory_settings: Settings, tmp_path: Path, bad: Scripted, client: httpx.AsyncClient
-) -> None:
-    more = {"scopes_claim": "scope", "scopes_prefix": "aidb:"}
-    entry = bad.entry(audience=["https://ai.example.org/mcp"], **more)
-    public = "https://ai.example.org"
-    async with served(memory_settings, tmp_path, entry, public_url=public) as named:
-        found = (await named.get("/.well-known/oauth-protected-resource/mcp")).json()
-        assert found["resource"] == f"{public}/mcp"
-        assert found["authorization_servers"] == [bad.url]
-        assert "aidb:read" in found["scopes_supported"]
-        whole = (await named.get("/.well-known/oauth-protected-resource")).json()
-        assert whole["resource"] == public
-        stranger = await named.post("/mcp", json=PING)
-        assert f'resource_metadata="{public}/.well-known' in stranger.headers["www-authenticate"]
-    stranger = await client.post("/mcp", json=PING)
-    assert stranger.headers["www-authenticate"] == 'Bearer realm="AI Stack"'
-
-
-async def test_a_stack_without_issuers_opens(memory_settings: Settings) -> None:
-    async with open_stack(memory_settings) as opened:
-        assert opened.sign_on.issuers == []
