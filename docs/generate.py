@@ -97,6 +97,7 @@ project; what a label may be is bounded, and what is over that is `other`.\
 # The field that each section of the settings begins with.
 SECTIONS = {
     "data_dir": "The stack",
+    "hosts": "The wire",
     "database_url": "PostgreSQL",
     "redis_url": "Redis",
     "vectors_url": "Vectors",
