@@ -23,7 +23,7 @@ from ai_stack.services.backup.ages import read_identities, read_recipients
 from ai_stack.services.backup.bundle import Damaged
 from ai_stack.services.backup.checking import find, refuse_newer
 from ai_stack.settings import Settings, load_settings
-from ai_stack.supervisor import swap
+from ai_stack.supervisor import programs, swap
 
 HEADER = Header("2026-11-29T00:00:00+00:00", "0.1.0", "0001", 18, encrypted=False)
 FILES = {
@@ -440,3 +440,15 @@ def test_links_and_special_files_are_left_out(tmp_path: Path) -> None:
 def test_every_failure_is_one_of_the_stack(tmp_path: Path) -> None:
     assert issubclass(Damaged, AIStackError)
     assert Damaged().message.startswith("The backup is damaged")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "password"),
+    [
+        ("postgresql://u:p%40s@h:5/d?sslmode=off", "postgresql://u@h:5/d?sslmode=off", "p@s"),
+        ("postgresql://u@/d?host=/x&password=hush", "postgresql://u@/d?host=%2Fx", "hush"),
+        ("postgresql://h/d", "postgresql://h/d", ""),
+    ],
+)
+def test_no_password_is_in_the_list_of_processes(url: str, shown: str, password: str) -> None:
+    assert programs._parted(url) == (shown, password)

@@ -1,6 +1,7 @@
 """A database on a server put in the place of another of the same name, in one transaction."""
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import quote
 
 import psycopg
@@ -14,7 +15,7 @@ from ai_stack.errors import StackError
 RESTORING, REPLACED = "_restoring", "_replaced"
 OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
 )
 PAUSE_S = 0.05
 
@@ -63,18 +64,24 @@ async def replace(url: str) -> None:
         try:
             async with await _connect(url) as other:
                 while not renamed.done():
-                    await other.execute(OTHERS, [name])
-                    await other.execute(OTHERS, [name + RESTORING])
+                    with suppress(psycopg.errors.InsufficientPrivilege):
+                        await other.execute(OTHERS, [[name, name + RESTORING]])
                     await asyncio.sleep(PAUSE_S)
         finally:
             await renamed
 
 
 async def _rename(connection: psycopg.AsyncConnection[TupleRow], name: str) -> None:
-    with translated():
-        async with connection.transaction():
-            await _run(connection, "ALTER DATABASE {} RENAME TO {}", name, name + REPLACED)
-            await _run(connection, "ALTER DATABASE {} RENAME TO {}", name + RESTORING, name)
+    try:
+        with translated():
+            async with connection.transaction():
+                await _run(connection, "ALTER DATABASE {} RENAME TO {}", name, name + REPLACED)
+                await _run(connection, "ALTER DATABASE {} RENAME TO {}", name + RESTORING, name)
+    except StackError as error:
+        raise StackError(
+            "The database is not replaced, since others are connected whom this user may not "
+            "disconnect: stop every gateway and worker, and restore again."
+        ) from error
 
 
 async def drop(url: str, suffix: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from ai_stack.errors import StackError
 from ai_stack.supervisor import postgres
@@ -25,7 +26,9 @@ FOR_OLDER = (
     (b"SET transaction_timeout = 0;\n", b""),
     (b"set_config('search_path', '', false)", b"set_config('search_path', 'public', false)"),
 )
+COMPRESSION = "gzip:1"
 LOCAL = "host=/"
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC", "PGOPTIONS": "-c jit=off"}
 
 
 def folder_for(major: int, url: str) -> Path:
@@ -58,9 +61,9 @@ def _installed() -> tuple[int, Path] | None:
 
 async def dump(programs: Path, url: str, snapshot: str) -> AsyncIterator[bytes]:
     """What pg_dump writes of a snapshot, in its custom format; StackError when it fails."""
-    options = ("-Fc", "-Z", "gzip:1", f"--snapshot={snapshot}", "--no-owner")
-    place = (f"--lock-wait-timeout={LOCK_WAIT_MS}", f"--dbname={url}")
-    async with _running(programs / "pg_dump", *options, *place) as process:
+    options = ("-Fc", "-Z", COMPRESSION, f"--snapshot={snapshot}", "--no-owner")
+    wait = f"--lock-wait-timeout={LOCK_WAIT_MS}"
+    async with _running(programs / "pg_dump", *options, wait, url=url) as process:
         while data := await process.stdout.read(READ_BYTES):
             yield data
 
@@ -85,8 +88,8 @@ async def load(url: str, major: int, listed: Sequence[str], archive: AsyncIterat
         if major < NATIVE_SINCE:
             await _load_as_script(program, url, options, archive)
             return
-        whole = ("--single-transaction", "--exit-on-error", f"--dbname={url}")
-        async with _running(program, *options, *whole, fed=True) as process:
+        whole = ("--single-transaction", "--exit-on-error")
+        async with _running(program, *options, *whole, url=url, fed=True) as process:
             await _feed(process.stdin, archive)
 
 
@@ -94,10 +97,10 @@ async def _load_as_script(
     program: Path, url: str, options: Sequence[str], archive: AsyncIterator[bytes]
 ) -> None:
     """By way of psql, for a server that is older than the archive may be."""
-    whole = ("-X", "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", url)
+    whole = ("-X", "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1")
     psql = program.with_name("psql")
     async with (
-        _running(psql, *whole, fed=True) as sink,
+        _running(psql, *whole, url=url, fed=True) as sink,
         _running(program, *options, "-f", "-", fed=True) as process,
     ):
         script = _for_older(process.stdout)
@@ -135,15 +138,19 @@ async def _feed(sink: asyncio.StreamWriter, archive: AsyncIterator[bytes]) -> No
 
 
 @asynccontextmanager
-async def _running(program: Path, *arguments: str, fed: bool = False) -> AsyncIterator[Any]:
+async def _running(
+    program: Path, *arguments: str, url: str = "", fed: bool = False
+) -> AsyncIterator[Any]:
     """A program of PostgreSQL while it runs; StackError with its last words when it fails."""
+    shown, password = _parted(url)
     process = await asyncio.create_subprocess_exec(
         program,
         *arguments,
+        *([f"--dbname={shown}"] if url else []),
         stdin=asyncio.subprocess.PIPE if fed else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC", "PGOPTIONS": "-c jit=off"},
+        env={**ENVIRONMENT, **({"PGPASSWORD": password} if password else {})},
     )
     assert process.stderr is not None
     words = asyncio.create_task(process.stderr.read())
@@ -158,6 +165,17 @@ async def _running(program: Path, *arguments: str, fed: bool = False) -> AsyncIt
             process.kill()
             await process.wait()
         words.cancel()
+
+
+def _parted(url: str) -> tuple[str, str]:
+    """A URL as others may see it in the list of processes, and the password that was in it."""
+    parts = urlsplit(url)
+    login, at, place = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    asked = urlencode([(name, value) for name, value in options if name != "password"])
+    shown = f"{parts.scheme}://{user}{at}{place}{parts.path}" + (f"?{asked}" if asked else "")
+    return shown, unquote(password) or dict(options).get("password", "")
 
 
 async def verb(*arguments: str) -> str:

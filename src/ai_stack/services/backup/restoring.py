@@ -190,10 +190,10 @@ class _Restoration:
         beside = await replacing.make(url)
         try:
             revision = await build.database(beside)
+            await replacing.replace(url)
         except BaseException:
             await replacing.drop(url, replacing.RESTORING)
             raise
-        await replacing.replace(url)
         if not self.wish.keep:
             await replacing.drop(url, replacing.REPLACED)
         return revision
