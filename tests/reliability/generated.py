@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ai_stack.server import create_api
 from ai_stack.settings import load_settings
+from reliability.bugs import PLANTED_BUG, TEN_BUGS
 from reliability.grounds import Ground, answers, end, faulty, stack
-from reliability.plants import PLANTED_BUG, TEN_BUGS
 from reliability.verdicts import Measured, Row, Trial
 from stacks import free_port
 

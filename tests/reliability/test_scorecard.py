@@ -39,8 +39,11 @@ async def verdict(row: Row, ground: Ground, logs: Path, plant: str | None = None
 
 
 def planted(rows: list[Row]) -> list[object]:
+    """Each row with each of its defects; those after a row's first are marked `plants`."""
     return [
-        pytest.param(row, name, id=f"{row.number}-{name}") for row in rows for name in row.plants
+        pytest.param(row, name, id=f"{row.number}-{name}", marks=[pytest.mark.plants] * (n > 0))
+        for row in rows
+        for n, name in enumerate(row.plants)
     ]
 
 
