@@ -1,4 +1,4 @@
-"""Ten bugs to be found by requests that are generated: a faulty build that fails where they meet."""
+"""Ten bugs that generated requests should find: a faulty build that fails where they meet."""
 
 import json
 import re
