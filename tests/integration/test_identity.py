@@ -99,6 +99,16 @@ async def until(wanted: Callable[[], Awaitable[bool]], within_s: float = SOON_S)
     return time.perf_counter() - began
 
 
+async def test_strangers_learn_of_health_without_its_details(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient], admin: dict[str, str]
+) -> None:
+    shown = (await two[0].get("/health")).json()["services"]
+    assert shown["jobs"]["status"] == "healthy"
+    assert not any("detail" in part for part in shown.values())
+    shown = (await two[0].get("/health", headers=admin)).json()["services"]
+    assert "changes waiting" in shown["jobs"]["detail"]
+
+
 async def test_a_key_that_is_revoked_is_refused_at_every_gateway_at_once(
     two: tuple[httpx.AsyncClient, httpx.AsyncClient], stack: Stack, admin: dict[str, str]
 ) -> None:

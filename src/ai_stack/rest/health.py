@@ -1,19 +1,21 @@
 """Health over REST."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from ai_stack.errors import AIStackError
 from ai_stack.models.health import PartHealth
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import PUBLIC, JsonRoute, UseStack
+from ai_stack.stack import Stack
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=JsonRoute)
 
 
 @router.get("", dependencies=[PUBLIC])
-async def health(stack: UseStack) -> Response:
-    """How each part is; 503 without PostgreSQL."""
-    found = await stack.health.check()
-    services = {name: _part_json(part) for name, part in found.services.items()}
+async def health(stack: UseStack, request: Request) -> Response:
+    """How each part is, in detail for known callers; 503 without PostgreSQL."""
+    found, known = await stack.health.check(), await _is_known(stack, request)
+    services = {name: _part_json(part, known) for name, part in found.services.items()}
     body = {"status": found.status, "services": services, "version": found.version}
     return respond(body, 503 if found.status == "unhealthy" else 200)
 
@@ -31,8 +33,16 @@ async def ready(stack: UseStack) -> Response:
     return respond({"status": "healthy"})
 
 
-def _part_json(part: PartHealth) -> dict[str, object]:
+async def _is_known(stack: Stack, request: Request) -> bool:
+    try:
+        await stack.identity.resolve(request.state.carried)
+    except AIStackError:
+        return False
+    return True
+
+
+def _part_json(part: PartHealth, known: bool) -> dict[str, object]:
     shown: dict[str, object] = {"status": part.status, "latency_ms": part.latency_ms}
-    if part.detail is not None:
+    if part.detail is not None and known:
         shown["detail"] = part.detail
     return shown
