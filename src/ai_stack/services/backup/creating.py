@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +44,7 @@ WITHOUT_SECRETS = (
     "the settings are to be given anew. AI_STACK_BACKUP_RECIPIENTS encrypts backups."
 )
 SEALED = "It holds sealed values, which open only with the master key that it lacks: keep {folder}."
+UNREAD = "It lacks what the user that made it may not read: {paths}."
 WHOLE_BYTES = 16 << 20
 
 
@@ -138,6 +139,7 @@ class _Creation:
     moment: Snapshot
     recipients: Sequence[Any]
     told: Progress
+    unread: list[str] = field(default_factory=list)
 
     async def write(self, file: BinaryIO, now: datetime) -> Manifest:
         header = self._header(now)
@@ -155,12 +157,19 @@ class _Creation:
         return Header(at, __version__, moment.revision, moment.major, encrypted)
 
     def _files(self, writer: Writer) -> None:
-        text = sources.environment(self.settings, secrets=bool(self.recipients))
+        try:
+            text = sources.environment(self.settings, secrets=bool(self.recipients))
+        except PermissionError as error:
+            text = None
+            self.unread.append(str(error.filename))
         if text is not None:
             writer.add(f"{CONFIG}/{sources.ENV}", text.encode())
         secrets = sources.secrets(self.settings) if self.recipients else ()
         for number, (name, path) in enumerate((*secrets, *sources.files(self.settings)), 1):
-            _add(writer, name, path)
+            try:
+                _add(writer, name, path)
+            except PermissionError:
+                self.unread.append(str(path))
             self.told("files", number, None)
 
     async def _kept(self, writer: Writer) -> None:
@@ -194,10 +203,11 @@ class _Creation:
         )
 
     def _warnings(self) -> tuple[str, ...]:
+        unread = [UNREAD.format(paths=", ".join(self.unread[:10]))] if self.unread else []
         if self.recipients:
-            return ()
+            return tuple(unread)
         sealed = SEALED.format(folder=self.settings.secrets)
-        return (WITHOUT_SECRETS, *([sealed] if self.moment.sealed else []))
+        return (WITHOUT_SECRETS, *([sealed] if self.moment.sealed else []), *unread)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Where the data of a stack is, and the files beside its database: what goes into a backup."""
 
+import os
 import re
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -41,6 +42,7 @@ async def servers(settings: Settings) -> AsyncIterator[Servers]:
         raise StackError(f"There is no stack at {settings.data_dir}: nothing to back up.")
     with folder.lock(settings.data_dir):
         account = scratch.account_of(settings)
+        folder.fill(settings.data_dir, account)  # an older version knew fewer folders
         async with scratch.servers(settings, account) as apart:
             yield servers_of(apart)
 
@@ -59,7 +61,7 @@ def servers_of(settings: Settings) -> Servers:
 def files(settings: Settings) -> Iterator[tuple[str, Path]]:
     """The files that go as they are, by their names in the bundle; secrets are not among them."""
     optimizer = settings.config_dir / OPTIMIZER
-    if optimizer.is_file():
+    if os.access(optimizer, os.F_OK):
         yield f"{CONFIG}/{OPTIMIZER}", optimizer
     for number, place in enumerate(settings.folders_of_skills):
         yield from _tree(f"{SKILLS}/{number}", place)
@@ -73,10 +75,15 @@ def secrets(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def environment(settings: Settings, *, secrets: bool) -> str | None:
-    """The file of settings, without what is secret in it unless that is wanted."""
+    """The file of settings, without what is secret in it unless that is wanted.
+
+    PermissionError where this user may not read it.
+    """
     file = settings.config_dir / ENV
     try:
         text = file.read_text() if file.is_file() else None
+    except PermissionError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise StackError(f"The file of settings {file} cannot be read: {error}.") from None
     return text if text is None or secrets else _lines(text, _harmless())
@@ -115,9 +122,12 @@ def _quoted(value: str) -> str:
 
 def _tree(prefix: str, top: Path) -> Iterator[tuple[str, Path]]:
     """Regular files under a folder, in the order of their names; links are not followed."""
-    if not top.is_dir():
+    try:
+        found = sorted(top.iterdir()) if top.is_dir() else []
+    except PermissionError:
+        yield prefix, top  # who opens it learns that it cannot be read
         return
-    for path in sorted(top.iterdir()):
+    for path in found:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             yield from _tree(f"{prefix}/{path.name}", path)
