@@ -3,18 +3,21 @@
 Values travel as Redis's own dumps, so a server takes them that is as new as the one they are of.
 """
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import cast
 from urllib.parse import urlsplit
 
 from ai_stack.caches import conversations, counters
-from ai_stack.caches.pipeline import Address, Down, Pipeline
+from ai_stack.caches.pipeline import Address, Answer, Down, Part, Pipeline
 from ai_stack.errors import StackError, Unavailable
 
+OLDER = "DUMP payload"
 PATTERNS = (f"{conversations.PREFIX}*", "aidb:conversations:*", f"{counters.PREFIX}*")
-AT_ONCE = 500
+AT_ONCE = 100
+TRIES, PAUSE_S = 5, 0.6  # a server that is busy is asked again: nobody waits for a copy
 
 
 async def copy(url: str) -> AsyncIterator[bytes]:
@@ -35,7 +38,8 @@ async def copy(url: str) -> AsyncIterator[bytes]:
 async def _scan(pipeline: Pipeline, pattern: str) -> AsyncIterator[list[bytes]]:
     position: bytes | int = 0
     while True:
-        answer = await pipeline.call("SCAN", position, "MATCH", pattern, "COUNT", AT_ONCE)
+        scan = ("SCAN", position, "MATCH", pattern, "COUNT", AT_ONCE)
+        answer = (await _patiently(pipeline, [scan]))[0]
         position, keys = cast(tuple[bytes, list[bytes]], answer)
         yield keys
         if position == b"0":
@@ -44,9 +48,20 @@ async def _scan(pipeline: Pipeline, pattern: str) -> AsyncIterator[list[bytes]]:
 
 async def _lines(pipeline: Pipeline, keys: list[bytes]) -> list[bytes]:
     commands = [(name, key) for key in keys for name in ("DUMP", "PTTL")]
-    answers = await pipeline.together(commands)
+    answers = await _patiently(pipeline, commands)
     pairs = zip(keys, answers[::2], answers[1::2], strict=True)
     return [_line(k, v, max(0, cast(int, t))) for k, v, t in pairs if isinstance(v, bytes)]
+
+
+async def _patiently(pipeline: Pipeline, commands: Sequence[tuple[Part, ...]]) -> list[Answer]:
+    for _ in range(TRIES - 1):
+        try:
+            return await pipeline.together(commands)
+        except Down as error:
+            if OLDER in str(error):
+                raise
+            await asyncio.sleep(PAUSE_S)
+    return await pipeline.together(commands)
 
 
 def _line(key: bytes, value: bytes, ttl_ms: int) -> bytes:
@@ -66,10 +81,10 @@ async def put(url: str, lines: Iterable[bytes]) -> int:
         for line in lines:
             key, value, ttl_ms = json.loads(line)
             name, dumped = base64.b64decode(key), base64.b64decode(value)
-            await pipeline.call("RESTORE", name, ttl_ms, dumped, "REPLACE")
+            await _patiently(pipeline, [("RESTORE", name, ttl_ms, dumped, "REPLACE")])
             count += 1
     except Down as error:
-        if "DUMP payload" in str(error):
+        if OLDER in str(error):
             raise StackError("This Redis is older than the one that the backup is of.") from error
         raise Unavailable("Redis does not take what the backup has for it.") from error
     finally:

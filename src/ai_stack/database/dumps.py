@@ -83,6 +83,8 @@ async def snapshot(url: str, *, probing: bool = True) -> AsyncIterator[Snapshot]
         with translated():
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute("SET LOCAL jit = off")
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             found = await _seen(connection, probing)
         yield found
 
