@@ -18,9 +18,10 @@ import pyrage
 
 import servers
 from ai_stack.services.backup import bundle
+from reliability import older
 from reliability.grounds import PLANTS, Ground, stack
 from reliability.rebuild import WORDS
-from reliability.verdicts import Measured, Row, Trial
+from reliability.verdicts import Measured, NotRunHere, Row, Trial
 
 QUERIES, TOP, BATCH = 100, 10, 50
 FILE = "a file of imports that is told from all others " * 40
@@ -50,10 +51,22 @@ async def measure(trial: Trial) -> Measured:
         after = await _state(ground, ids, queries)
         found = (ground.settings.data_dir / "imports" / "note.md").read_text()
     faults = ["the file of imports is another"] if found != FILE else []
-    return _compared(before, after, refused, faults)
+    earlier = await asyncio.to_thread(_earlier)
+    if earlier == "others":
+        faults.append("documents of an earlier version are not what they were")
+    return _compared(before, after, refused, faults, earlier)
 
 
-def _compared(before: State, after: State, refused: int, faults: list[str]) -> Measured:
+def _earlier() -> str:
+    try:
+        return "others" if older.differs_after_restore() else "identical"
+    except NotRunHere:
+        return "not run"
+
+
+def _compared(
+    before: State, after: State, refused: int, faults: list[str], earlier: str
+) -> Measured:
     same = sum(after.documents.get(id) == seen for id, seen in before.documents.items())
     alike = sum(a == b for a, b in zip(before.answers, after.answers, strict=True))
     if same < len(before.documents):
@@ -62,7 +75,7 @@ def _compared(before: State, after: State, refused: int, faults: list[str]) -> M
         faults.append(f"{QUERIES - alike} queries have another top {TOP}")
     documents, top = f"{same}/{len(before.documents)}", f"{alike}/{QUERIES}"
     figures = {"identical": documents, "same top 10": top, "bad ones refused": refused}
-    return Measured(figures, tuple(faults))
+    return Measured({**figures, "of an earlier version": earlier}, tuple(faults))
 
 
 def _away_and_back(trial: Trial, ground: Ground, folder: Path) -> tuple[list[str], int]:
