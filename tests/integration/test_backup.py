@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -33,8 +34,7 @@ from ai_stack.services.backup.schedule import Daily
 from ai_stack.services.backup.verifying import verify
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
-from ai_stack.supervisor import postgres
-from stacks import stack as embedded
+from ai_stack.supervisor import postgres, swap
 from stacks import stack as supervised
 
 ME = Principal()
@@ -361,7 +361,7 @@ async def test_from_embedded_to_a_server_whether_the_stack_runs_or_not(
     folder = Path("/tmp") / f"ai-stack-backup-{os.getpid()}"
     folder.mkdir()
     try:
-        with embedded(folder / "data", chosen=PARTS) as running:
+        with supervised(folder / "data", chosen=PARTS) as running:
             await asyncio.to_thread(running.up, 120)
             running.sql(
                 "INSERT INTO aidb.documents (project_id, content)"
@@ -374,6 +374,30 @@ async def test_from_embedded_to_a_server_whether_the_stack_runs_or_not(
             assert running.settings.backups.stat().st_uid == made.path.stat().st_uid
         found = await restore(elsewhere(filled, tmp_path, empty_url), again.path, [])
         assert found.documents == 1
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_the_old_data_come_back_where_the_new_do_not_serve() -> None:
+    folder = Path("/tmp") / f"ai-stack-back-{os.getpid()}"
+    folder.mkdir()
+    try:
+        with supervised(folder / "data", chosen=PARTS) as running:
+            running.up(120)
+            verb = [sys.executable, "-m", "ai_stack", "backup"]
+            command = {"env": running.environment, "capture_output": True, "text": True}
+            made = subprocess.run([*verb, "create", "--json"], check=True, **command)
+            running.sql(insert("since"))
+            running.down()
+            words = [*verb, "restore", json.loads(made.stdout)["bundle"], "--yes"]
+            with socket.create_server(("127.0.0.1", running.settings.port)):
+                done = subprocess.run(words, check=False, **command)
+            assert done.returncode == 1
+            assert "the old is back" in done.stderr
+            running.up(120)
+            assert running.sql("SELECT content FROM aidb.documents") == "since"
+            left = {path.name for path in (folder / "data").iterdir()}
+            assert not left & {swap.STAGING, swap.REPLACED, swap.JOURNAL}
     finally:
         shutil.rmtree(folder)
 
