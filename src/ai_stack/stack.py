@@ -33,6 +33,7 @@ from ai_stack.services.encryption.projects import KIND as SEAL
 from ai_stack.services.encryption.projects import Encryption, Resealing
 from ai_stack.services.exports import Exports
 from ai_stack.services.fsck import Fsck
+from ai_stack.services.handlers import Handler
 from ai_stack.services.health import HealthChecks, Probe
 from ai_stack.services.imports import Imports
 from ai_stack.services.index import Index
@@ -55,7 +56,7 @@ from ai_stack.services.maintenance import Maintenance
 from ai_stack.services.points import Points
 from ai_stack.services.renewals import Renewals
 from ai_stack.services.retention import Retention
-from ai_stack.services.runs import Handler, Runs
+from ai_stack.services.runs import Runs
 from ai_stack.services.scrape import Scrape
 from ai_stack.services.search import Search
 from ai_stack.services.skills import KIND as SKILL

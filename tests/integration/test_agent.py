@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,15 +16,15 @@ import pytest
 from pydantic import SecretStr
 
 from ai_stack.database import job_worker
-from ai_stack.errors import Conflict, InvalidRequest
+from ai_stack.errors import Conflict, Forbidden, InvalidRequest
 from ai_stack.models.agent import AgentRequest, Approval
 from ai_stack.models.documents import NewDocument
-from ai_stack.models.principals import Principal
+from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.runs import Event, Run
 from ai_stack.services.agent import QUEUE as AGENTS
 from ai_stack.services.agent.egress import without_remote_images
 from ai_stack.services.agent.toolbox import Toolbox, is_harmless
-from ai_stack.services.runs import RunContext
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.skills import QUEUE as SKILLS
 from ai_stack.settings import Settings, environment_of
 from ai_stack.skill.discovery import discover_skills
@@ -302,6 +303,18 @@ async def test_only_what_waits_is_answered(stack: Stack, model: ScriptedModel) -
         run = await worked(stack, "Nothing.")
     with pytest.raises(Conflict):
         await stack.agent.answer(ME, run.id, Approval(True))
+
+
+async def test_nobody_answers_who_may_do_less_than_the_starter(
+    stack: Stack, model: ScriptedModel
+) -> None:
+    model.script = [calls("delete_document", id="ferry"), says("Gone.")]
+    async with working(stack):
+        run = await worked(stack, "Remove it.", tools=["delete_document"])
+    lesser = replace(ME, name="other", scopes=frozenset({Scope.READ, Scope.WRITE, Scope.AGENT}))
+    with pytest.raises(Forbidden):
+        await stack.agent.answer(lesser, run.id, Approval(True))
+    assert (await stack.runs.cancel(lesser, run.id)).status == "cancelled"
 
 
 async def test_a_run_that_waits_can_be_cancelled(stack: Stack, model: ScriptedModel) -> None:

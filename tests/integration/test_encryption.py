@@ -18,7 +18,7 @@ import pytest
 
 from ai_stack.errors import SettingsError
 from ai_stack.services.encryption.projects import KIND, Resealing
-from ai_stack.services.runs import Handler
+from ai_stack.services.handlers import Handler
 from ai_stack.settings import Settings, environment_of
 from ai_stack.stack import Stack, open_stack
 from gateways import gateway, worker

@@ -178,6 +178,20 @@ async def test_members_come_go_and_change_their_roles(
     assert told.count("member.remove") == 1
 
 
+async def test_a_key_that_operates_makes_nobody_more_than_it_is(
+    gate: Gateway, people, project: str
+) -> None:
+    people("greta")
+    metrics = await gate.key(project, scopes=["operate"])
+    for role in ("owner", "editor", "reader"):
+        answer = await metrics.ask(
+            "POST", f"/projects/{project}/members", {"user": "greta", "role": role}
+        )
+        assert answer.status_code == 403
+    made = await metrics.ask("POST", "/projects", {"name": f"mine {uuid4()}x", "owner": "greta"})
+    assert made.status_code == 403
+
+
 async def test_the_last_owner_stays_but_for_an_operator(
     gate: Gateway, project: str, people, database_url: str
 ) -> None:

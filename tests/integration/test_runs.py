@@ -11,10 +11,11 @@ import pytest
 from ai_stack.database import Database, job_worker, jobs
 from ai_stack.database.notices import Notices
 from ai_stack.database.runs import CHANNEL
-from ai_stack.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from ai_stack.models.principals import Principal
+from ai_stack.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
+from ai_stack.models.principals import EDITOR, Principal, Scope
 from ai_stack.models.runs import Event
-from ai_stack.services.runs import RunContext, Runs
+from ai_stack.services.handlers import RunContext
+from ai_stack.services.runs import Runs
 
 ME = Principal()
 
@@ -106,6 +107,17 @@ async def test_a_waiting_run_is_cancelled_at_once(runs: Runs) -> None:
     with pytest.raises(Conflict):
         await runs.cancel(ME, run.id)
     assert [e.kind for e in await followed(runs, run.id)] == ["cancelled"]
+
+
+async def test_work_on_the_stack_is_stopped_by_no_editor(runs: Runs) -> None:
+    guarded = replace(runs, scopes={"endless": Scope.OPERATE, "count": Scope.SKILLS})
+    run = await guarded.start(ME, "endless", {})
+    editor = replace(ME, scopes=EDITOR)
+    with pytest.raises(Forbidden):
+        await guarded.cancel(editor, run.id)
+    assert (await guarded.cancel(ME, run.id)).status == "cancelled"
+    other = await guarded.start(ME, "count", {"total": 1})
+    assert (await guarded.cancel(replace(editor, scopes=EDITOR), other.id)).status == "cancelled"
 
 
 async def test_a_running_run_is_cancelled_and_retried(runs: Runs, deeds: Deeds) -> None:

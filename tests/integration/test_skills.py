@@ -22,7 +22,7 @@ from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
 from ai_stack.sandbox import Confinement, find_sandbox
 from ai_stack.server import Connection, create_app
-from ai_stack.services.runs import RunContext
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.skills import FILE_BYTES, QUEUE
 from ai_stack.services.skills.apart import WRITTEN_BYTES, Apart
 from ai_stack.services.skills.files import references, unpacked

@@ -58,7 +58,8 @@ async def delete(tx: Transaction, hash: bytes) -> UUID | None:
 
 
 async def delete_all(tx: Transaction, user_id: UUID) -> int:
-    """End every login of a user; how many there were."""
+    """End every login of a user, and those that shells are about to get; how many there were."""
+    await tx.execute("DELETE FROM devices WHERE user_id = %(id)s", {"id": user_id})
     done = await tx.execute("DELETE FROM logins WHERE user_id = %(id)s", {"id": user_id})
     return done.rowcount
 

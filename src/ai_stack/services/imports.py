@@ -12,9 +12,9 @@ from ai_stack.database.run_files import NewFile, Part
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.documents import JSON
 from ai_stack.services.downloads import Download, download
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.intake import Intake, Parser, Tally
 from ai_stack.services.limits import Limits
-from ai_stack.services.runs import RunContext
 from ai_stack.services.sources import FileSource, UploadedFiles
 from ai_stack.services.uploads import PART_BYTES
 

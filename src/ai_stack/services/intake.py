@@ -22,9 +22,9 @@ from ai_stack.errors import AIStackError, AlreadyExists, LimitExceeded, StorageF
 from ai_stack.models.documents import JSON, Metadata, NewDocument
 from ai_stack.parsers import Parsed
 from ai_stack.services.exports import is_line
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.limits import Held, Limits
 from ai_stack.services.restoring import Restoration
-from ai_stack.services.runs import RunContext
 from ai_stack.services.sources import FileSource
 from ai_stack.services.storable import check
 from ai_stack.services.uploads import RESTORED

@@ -10,8 +10,9 @@ from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
 from ai_stack.services.embedding_models import EmbeddingModels
 from ai_stack.services.fsck import Fsck
+from ai_stack.services.handlers import Handler, RunContext
 from ai_stack.services.index import Index
-from ai_stack.services.runs import Handler, RunContext, Runs
+from ai_stack.services.runs import Runs
 
 MIGRATE = "migrate"
 

@@ -12,7 +12,7 @@ from ai_stack.database import places as rows
 from ai_stack.errors import Conflict
 from ai_stack.models.documents import JSON
 from ai_stack.models.principals import Principal
-from ai_stack.services.runs import RunContext
+from ai_stack.services.handlers import RunContext
 
 HELD = (
     "{count} documents are kept although their files are gone, since {place} is another folder"

@@ -37,73 +37,19 @@ from ai_stack.models.runs import (
     RunStatus,
 )
 from ai_stack.services.cursors import cursor_of, position_of
+from ai_stack.services.handlers import Handler, Paused, RunContext
 from ai_stack.services.withdrawal import while_allowed
 from ai_stack.telemetry.metrics import Counted
 
 CONCURRENCY = 4
 MAX_TRIES = 20
+GUARDED = (Scope.OPERATE, Scope.MANAGE)  # runs of these are not stopped by who may not start them
 WITHDRAWN = "Who started this run may not do it any more."
 PAGE_LIMIT = 1000
 EVENTS_AT_ONCE = 500
 LOOK_S = 5.0
-PROGRESS_S = 0.5
 
 log = logging.getLogger(__name__)
-
-
-class Paused(Exception):
-    """Raised by a handler that asks a person: the run waits, and is taken up with the answer."""
-
-    def __init__(self, ask: Mapping[str, JSON]) -> None:
-        self.ask = ask
-        super().__init__(str(ask.get("message", "")))
-
-
-@dataclass
-class RunContext:
-    """What a handler is given: its run, and the ways to tell how it goes.
-
-    A cancelled run cancels the handler's task. `tries` counts how often it was begun before.
-    """
-
-    principal: Principal
-    run: Run
-    database: Database
-    tries: int = 0
-    _told_at: float = float("-inf")
-    _began_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-
-    @property
-    def took_s(self) -> float:
-        """How long it has been done, since it was taken up."""
-        return asyncio.get_running_loop().time() - self._began_at
-
-    @property
-    def input(self) -> Mapping[str, JSON]:
-        return self.run.input
-
-    async def event(self, kind: EventKind, data: Mapping[str, JSON]) -> None:
-        """Add an event to the run, which its followers see at once."""
-        async with self.database.transaction(self.principal.project_id) as tx:
-            await rows.lock(tx, self.run.id)
-            await rows.append(tx, self.run.id, kind, data)
-
-    async def progress(
-        self, done: int, total: int, message: str, *, at_once: bool = False, **more: JSON
-    ) -> None:
-        """Tell how far the run is; told too often, most of it is left out, unless `at_once`.
-
-        The pause grows with the run's age, so that a long one has some hundreds of events.
-        """
-        now = asyncio.get_running_loop().time()
-        pause = max(PROGRESS_S, (now - self._began_at) / 100)
-        if now - self._told_at < pause and not at_once:
-            return
-        self._told_at = now
-        await self.event("progress", {"done": done, "total": total, "message": message, **more})
-
-
-Handler = Callable[[RunContext], Awaitable[Mapping[str, JSON]]]
 
 
 async def unchanged(principal: Principal) -> Principal:
@@ -185,9 +131,16 @@ class Runs:
         return RunFilePage(items, str(items[-1].number) if len(found) > limit else None)
 
     async def cancel(self, principal: Principal, id: UUID) -> Run:
-        """Cancel a run: at once when it is waiting, soon when it runs; Conflict when it ended."""
+        """Cancel a run: at once when it is waiting, soon when it runs.
+
+        Conflict when it ended; Forbidden for work on the stack or the project itself by who may
+        not start it.
+        """
         async with self.database.transaction(principal.project_id) as tx:
             status, _ = await _locked(tx, id)
+            kind = (await _found(tx, id)).kind
+            if self.scopes.get(kind) in GUARDED:
+                self._require(principal, kind)
             if status in ENDED:
                 raise Conflict(f"This run has ended already: it {_phrase(status)}.")
             if status in ("queued", "waiting"):
@@ -216,9 +169,14 @@ class Runs:
             return run
 
     async def resume(self, principal: Principal, id: UUID, step: Mapping[str, JSON]) -> Run:
-        """Let a run that waits go on, with a step that holds the answer; Conflict for any other."""
+        """Let a run that waits go on, with a step that holds the answer.
+
+        Conflict for any other; Forbidden for who may do less than its starter, with whose rights
+        it goes on.
+        """
         async with self.database.transaction(principal.project_id) as tx:
             status, _ = await _locked(tx, id)
+            _check_answer(principal, await rows.principal_of(tx, id))
             if status != "waiting":
                 raise Conflict(f"Only a run that waits is answered: it {_phrase(status)}.")
             await rows.append(tx, id, "step", step)
@@ -397,6 +355,14 @@ async def _end(
     output = data if status == "succeeded" else None
     await rows.finish(tx, id, status, output, None if error is None else str(error))
     await rows.append(tx, id, kind, data)
+
+
+def _check_answer(principal: Principal, starter: Principal) -> None:
+    own = principal.user_id or principal.key_id
+    if own is not None and own == (starter.user_id or starter.key_id):
+        return
+    if not principal.scopes >= starter.scopes:
+        raise Forbidden("Who answers may do no less than who has started this run.")
 
 
 async def _found(tx: Transaction, id: UUID) -> Run:

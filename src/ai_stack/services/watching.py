@@ -21,9 +21,10 @@ from ai_stack.errors import AIStackError, Conflict, NotFound
 from ai_stack.models.documents import JSON
 from ai_stack.models.principals import Principal
 from ai_stack.services.folders import FolderFiles, Found, Mark, Scan, digest, scan
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.imports import Imports
 from ai_stack.services.places import HELD, Places, changed, is_below
-from ai_stack.services.runs import RunContext, Runs
+from ai_stack.services.runs import Runs
 
 T = TypeVar("T")
 

@@ -16,8 +16,9 @@ from ai_stack.models.runs import Run
 from ai_stack.services.agent.loop import Loop
 from ai_stack.services.agent.toolbox import Toolbox
 from ai_stack.services.agent.transcript import read_transcript
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.inference import Inference
-from ai_stack.services.runs import RunContext, Runs
+from ai_stack.services.runs import Runs
 
 KIND, QUEUE = "agent", "agents"
 LONGEST_GOAL, MOST_STEPS, MOST_TOKENS, LONGEST_S = 32_000, 100, 5_000_000, 7200.0

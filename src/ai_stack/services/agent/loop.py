@@ -19,9 +19,9 @@ from ai_stack.models.documents import JSON
 from ai_stack.services.agent.egress import without_remote_images
 from ai_stack.services.agent.toolbox import Tool, Toolbox, Used
 from ai_stack.services.agent.transcript import Message, Transcript
+from ai_stack.services.handlers import Paused, RunContext
 from ai_stack.services.inference import Inference
 from ai_stack.services.inference.schemas import compiled
-from ai_stack.services.runs import Paused, RunContext
 
 ALWAYS, AT_ONCE, OFFERED = ("search", "read_document", "find_tools"), 3, 8
 RULES = """\

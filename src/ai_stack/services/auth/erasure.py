@@ -20,7 +20,8 @@ from ai_stack.errors import AIStackError, Conflict, DeadlineExceeded, InvalidReq
 from ai_stack.models.documents import JSON
 from ai_stack.models.principals import DEFAULT_PROJECT, Principal
 from ai_stack.services.embedding import Models
-from ai_stack.services.runs import RunContext, Runs
+from ai_stack.services.handlers import RunContext
+from ai_stack.services.runs import Runs
 from ai_stack.vectors import Vectors
 
 KIND = "delete-project"

@@ -36,11 +36,14 @@ class Projects:
     ) -> Project:
         """A new project, and the user who owns it, if one is named.
 
-        Raises InvalidRequest, AlreadyExists, and NotFound for the owner.
+        Raises InvalidRequest, AlreadyExists, and NotFound for the owner; Forbidden for one who
+        would be given more than the caller has.
         """
         principal.require(Scope.OPERATE)
         name = checked_name(name)
         check_limits(limits)
+        if owner is not None:
+            _check_role(principal, "owner")
         async with self.database.control() as tx:
             id = tx.new_id()
             await rows.insert(tx, id, name, limits)
@@ -261,8 +264,7 @@ async def _managed(
 
 
 def _check_role(principal: Principal, role: Role) -> None:
-    if principal.allows(Scope.OPERATE):
-        return
+    """A key that operates the stack, such as one for metrics, gives nobody what it lacks."""
     more = sorted(scope.value for scope in SCOPES_OF[role] - principal.scopes)
     if more:
         raise Forbidden(f"You cannot give what you do not have: {', '.join(more)}.")

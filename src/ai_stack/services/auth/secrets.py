@@ -31,6 +31,7 @@ def secret(folder: Path, name: str, make: Callable[[], bytes] | None = None) -> 
     try:
         if not path.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync(folder.parent)
             _write_new(path, (make or (lambda: secrets.token_bytes(SIZE)))())
         found = path.read_bytes()
     except OSError as error:
@@ -55,3 +56,13 @@ def _write_new(path: Path, content: bytes) -> None:
             os.link(draft, path)
     finally:
         draft.unlink()
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Have the names in a folder outlast a loss of power, as the files' contents do."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

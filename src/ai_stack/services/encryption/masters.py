@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ai_stack.errors import SettingsError
-from ai_stack.services.auth.secrets import SIZE, secret
+from ai_stack.services.auth.secrets import SIZE, secret, sync
 from ai_stack.services.encryption import envelopes
 
 CHECKED = b"This master key is the right one."
@@ -88,6 +88,7 @@ class MasterFiles:
             if not kept.exists():
                 os.link(self.file, kept)
             self.next.replace(self.file)
+            sync(self.file.parent)
         except OSError:
             return False
         return True

@@ -17,7 +17,8 @@ from ai_stack.models.documents import JSON
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.runs import Run
 from ai_stack.services.encryption.keyring import Keyring
-from ai_stack.services.runs import RunContext, Runs
+from ai_stack.services.handlers import RunContext
+from ai_stack.services.runs import Runs
 
 KIND = "seal"
 SETTLE_S, LOOK_S, PATIENCE_S = 2.0, 0.2, 600.0

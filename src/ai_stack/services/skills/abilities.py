@@ -17,9 +17,9 @@ from ai_stack.models.generation import GenerateRequest
 from ai_stack.models.principals import Principal
 from ai_stack.models.search import SearchRequest
 from ai_stack.services.documents import Documents
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.inference.generation import Generation
 from ai_stack.services.inference.requests import checked
-from ai_stack.services.runs import RunContext
 from ai_stack.services.search import Search
 from ai_stack.skill.context import Calls
 from ai_stack.skill.manifest import Permissions, Use

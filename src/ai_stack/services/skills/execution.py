@@ -17,7 +17,7 @@ from ai_stack.database import Database, artifacts
 from ai_stack.errors import AIStackError, SkillFailed, Unavailable
 from ai_stack.models.documents import JSON
 from ai_stack.sandbox import Confinement
-from ai_stack.services.runs import RunContext
+from ai_stack.services.handlers import RunContext
 from ai_stack.services.skills.abilities import Abilities
 from ai_stack.services.skills.apart import Apart, Log
 from ai_stack.services.skills.catalog import Catalog
