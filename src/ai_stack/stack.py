@@ -317,6 +317,7 @@ def _inference(settings: Settings, doors: Doors, limits: Limits) -> Inference:
         _similar(settings, doors),
         doors.telemetry.tracing,
         limits=limits,
+        logs_bodies=settings.inference_log_bodies,
     )
 
 

@@ -34,7 +34,7 @@ from ai_stack.models.inference import (
 from ai_stack.models.principals import Principal
 from ai_stack.rest.openai.directives import options_of
 from ai_stack.services.embedding import Array
-from ai_stack.services.inference import Inference, fleet, journal, relay
+from ai_stack.services.inference import Inference, bodies, fleet, journal, relay
 from ai_stack.services.inference.answers import Answers
 from ai_stack.services.inference.fleet import Fleet, Member, Pool
 from ai_stack.services.inference.journal import Journal
@@ -96,6 +96,26 @@ async def test_equal_requests_at_once_share_one_answer() -> None:
     assert [text(answer) for answer in found] == ["hello there"] * 11
     assert len(one.calls) == 2
     assert sum(record.cached for record in await rig.records()) == 9
+
+
+async def test_bodies_are_in_the_log_where_they_are_asked_for() -> None:
+    for wanted in (True, False):
+        rig = Rig(engine())
+        rig.inference.logs_bodies = wanted
+        asked = {**COLD, "messages": [{"role": "user", "content": "hello\0there"}]}
+        await rig.ask(asked)
+        await rig.ask(asked)
+        await rig.stream()
+        first, again, streamed = await rig.records()
+        if not wanted:
+            assert [r.detail for r in (first, again, streamed)] == [None] * 3
+            continue
+        assert again.cached
+        for record in (first, again):
+            assert record.detail["request"]["messages"][0]["content"] == "hello\ufffdthere"
+            assert text(record.detail["answer"]).startswith("hello")
+        assert "data: [DONE]" in streamed.detail["answer"]
+        assert len(str(streamed.detail)) < bodies.LONGEST
 
 
 async def test_equal_streams_at_once_share_one_answer_byte_for_byte() -> None:

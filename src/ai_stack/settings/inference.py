@@ -30,7 +30,9 @@ class Inference(Part):
         3600, ge=0, description="Seconds that an answer is kept; 0 keeps none."
     )
     inference_log_bodies: bool = Field(
-        False, description="Keep prompts and answers in the log of inferences."
+        False,
+        description="Keep prompts and answers in the log of inferences, the first 64 KiB of "
+        "each, as they are: sealed projects too.",
     )
     inference_prices: Path | None = Field(
         None,

@@ -35,7 +35,7 @@ from ai_stack.models.inference import (
     Tokens,
 )
 from ai_stack.models.principals import Principal, Scope
-from ai_stack.services.inference import events
+from ai_stack.services.inference import bodies, events
 from ai_stack.services.inference.answers import Answers, Kept
 from ai_stack.services.inference.charging import Charge, charging, reserve
 from ai_stack.services.inference.fleet import Fleet, Pool
@@ -103,6 +103,7 @@ class Inference:
     similar: SimilarAnswers | None = None
     tracing: Tracing | None = None
     limits: Limits | None = None
+    logs_bodies: bool = False
     _flights: dict[str, Relay] = field(default_factory=dict)
     _expiries: Expiries = field(init=False)
 
@@ -198,7 +199,7 @@ class Inference:
     def _from_cache(self, asked: "Asked", kept: Kept) -> Answer:
         record = self._record(asked)
         record.cached, record.engine, record.usage = True, kept.engine, kept.usage
-        self.journal.add(record)
+        self._note(record, asked.call, kept.body)
         return Answer(asked.media_type, kept.engine, True, kept.body)
 
     async def _like(self, asked: "Asked") -> Kept | None:
@@ -238,7 +239,7 @@ class Inference:
         follower = relay.follow()
         record = self._record(asked)
         record.cached = True
-        self.journal.add(record)
+        self._note(record, asked.call, None)
         return Followed(
             media_type=asked.media_type,
             cached=True,
@@ -256,11 +257,12 @@ class Inference:
             pool=asked.pool,
             router=self.router,
             record=self._record(asked),
-            ended=charging(asked.charge, self.journal.add),
+            ended=charging(asked.charge, _nothing if self.logs_bodies else self.journal.add),
             priority=options.priority,
             keeps_usage=asked.keeps_usage,
         )
-        relay = Relay(work, shared=key is not None, timeout_s=timeout_s)
+        kept = key is not None or self.logs_bodies
+        relay = Relay(work, shared=kept, timeout_s=timeout_s)
         if key is not None:
             self._flights[key] = relay
         return Hosted(
@@ -277,6 +279,9 @@ class Inference:
             asked.call.trace = record.trace = self.tracing.begun()
         return record
 
+    def _note(self, record: InferenceRecord, call: Call, answer: bytes | None) -> None:
+        self.journal.add(bodies.add(record, call, answer) if self.logs_bodies else record)
+
     def _timeout_s(self, asked: "Asked") -> float:
         return min(asked.options.timeout_s or self.timeout_s, self.timeout_s)
 
@@ -288,6 +293,9 @@ class Inference:
     async def _landed(self, relay: Relay, asked: "Asked") -> None:
         """An answer has been read: it is kept when it came whole, and shared no more."""
         key, policy = asked.key, asked.options.cache
+        if self.logs_bodies:
+            answer = relay.whole() if relay.is_whole and relay.ended else None
+            self._note(relay.work.record, asked.call, answer)
         if key is None:
             return
         if self._flights.get(key) is relay:
@@ -346,6 +354,10 @@ def _encoded(body: Mapping[str, object]) -> bytes:
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise InvalidRequest("The request nests too deep.") from error
+
+
+def _nothing(_: InferenceRecord) -> None:
+    """Until the answer has been read: it is to be in the log too."""
 
 
 def _current_task() -> "asyncio.Task[Any]":
