@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ai_stack.cli.client import Answer, connect
-from ai_stack.cli.options import AsJson, print_json
+from ai_stack.cli.options import AsJson, print_json, say
 from ai_stack.cli.progress import bars, follow
 from ai_stack.cli.runs import report
 
@@ -25,7 +25,7 @@ def status(project: Project = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        print(_told(found))
+        say(_told(found))
 
 
 @encryption.command()
@@ -58,9 +58,9 @@ def rotate(
     if as_json:
         print_json(found)
     else:
-        print(f"All data keys are under the master key {found['master']}.")
+        say(f"All data keys are under the master key {found['master']}.")
         if not found["in_place"]:
-            print(f"Put {found['file']}.next in the place of {found['file']} yourself.")
+            say(f"Put {found['file']}.next in the place of {found['file']} yourself.")
 
 
 def _change(change: str, project: str | None, wait: bool, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ai_stack.cli.client import Answer, connect, quoted
-from ai_stack.cli.options import AsJson, Everything, Number, print_json, say
+from ai_stack.cli.options import AsJson, Everything, Number, limit_of, print_json, say
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 keys = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke API keys.")
@@ -37,7 +37,8 @@ def create(
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="A limit, such as requests_per_minute=60 or tokens_per_day=100000.",
+            help="A limit, such as requests_per_minute=60 or tokens_per_day=100000. May be "
+            "repeated.",
         ),
     ] = None,
     expires: Annotated[
@@ -51,7 +52,7 @@ def create(
         "scopes": scope or ["read", "write", "infer", "skills"],
         "projects": project or [],
         "toolsets": toolset,
-        "limits": dict(map(_limit, limit or ())),
+        "limits": dict(map(limit_of, limit or ())),
         "expires_at": None if expires is None else _moment(expires),
     }
     with connect() as gateway:
@@ -82,7 +83,7 @@ def rotate(id: Id, as_json: AsJson = False) -> None:
 
 @keys.command()
 def revoke(id: Id, as_json: AsJson = False) -> None:
-    """Refuse a key from now on, everywhere."""
+    """Refuse a key, and every key that it made, from now on everywhere."""
     with connect() as gateway:
         revoked = gateway.ask("DELETE", f"/keys/{quoted(id)}")
     if as_json:
@@ -133,13 +134,6 @@ def _show(made: Answer, as_json: bool) -> None:
         return
     say(made["key"])
     say(f"Key {made['id']} ({made['name']}): {', '.join(made['scopes'])}. It is not shown again.")
-
-
-def _limit(pair: str) -> tuple[str, int]:
-    name, _, number = pair.partition("=")
-    if not number.isdecimal():
-        raise typer.BadParameter(f"{pair!r} is not NAME=NUMBER.", param_hint="--limit")
-    return name, int(number)
 
 
 def _moment(text: str) -> str:

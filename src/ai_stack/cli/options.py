@@ -57,6 +57,14 @@ def read_filter(text: str | None) -> dict[str, Any] | None:
     return dict(found)
 
 
+def limit_of(pair: str) -> tuple[str, int]:
+    """A limit given as NAME=NUMBER."""
+    name, _, number = pair.partition("=")
+    if not (number.isdecimal() and number.isascii()):
+        raise typer.BadParameter(f"{pair!r} is not NAME=NUMBER.", param_hint="--limit")
+    return name, int(number)
+
+
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ai_stack.cli.client import Answer, Gateway, Refused, connect, quoted
-from ai_stack.cli.options import AsJson, Everything, Number, print_json, say
+from ai_stack.cli.options import AsJson, Everything, Number, limit_of, print_json, say
 from ai_stack.cli.progress import Bars, bars
 from ai_stack.errors import AIStackError
 
@@ -39,7 +39,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a project."""
-    body = {"name": name, "limits": dict(map(_limit, limit or ())), "owner": owner}
+    body = {"name": name, "limits": dict(map(limit_of, limit or ())), "owner": owner}
     _ask("POST", "/projects", body, "is made", as_json)
 
 
@@ -97,7 +97,7 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 @projects.command()
 def limits(name: Name, limit: Limits = None, as_json: AsJson = False) -> None:
     """Give a project these limits in place of all that it has; without any, none."""
-    found = dict(map(_limit, limit or ()))
+    found = dict(map(limit_of, limit or ()))
     told = "has these limits now" if found else "has no limits now"
     _ask("PATCH", _path(name), {"limits": found}, told, as_json)
 
@@ -196,10 +196,3 @@ def _left(gateway: Gateway, id: str) -> Answer | None:
 
 def _path(name: str) -> str:
     return f"/projects/{quoted(name)}"
-
-
-def _limit(pair: str) -> tuple[str, int]:
-    name, _, number = pair.partition("=")
-    if not (number.isdecimal() and number.isascii()):
-        raise typer.BadParameter(f"{pair!r} is not NAME=NUMBER.", param_hint="--limit")
-    return name, int(number)

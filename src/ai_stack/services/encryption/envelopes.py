@@ -15,7 +15,6 @@ from ai_stack.errors import StackError
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 VERSION = b"\x01"
-OVERHEAD_BYTES = len(VERSION) + NONCE_BYTES + TAG_BYTES
 
 
 class Unopened(StackError):

@@ -66,7 +66,7 @@ def _of(call: Call) -> int:
 def _used(record: InferenceRecord, expected: int) -> int:
     """As the engine told; else what was expected, of an answer that had begun.
 
-    Who leaves in the middle of a stream has had what came before.
+    Who leaves in the middle of a stream has used what was reserved.
     """
     if record.usage is not None:
         return record.usage.prompt + record.usage.completion
