@@ -18,9 +18,10 @@ def ours() -> tuple[Any, dict[str, Any]]:
     """The gateway itself with one tool more: its gate, its face, its way to a tool."""
     from typing_extensions import TypedDict
 
+    from ai_stack.connections import Connection
     from ai_stack.mcp import toolsets
     from ai_stack.mcp.tools import READS, Arguments, Tool
-    from ai_stack.server import Connection, create_app
+    from ai_stack.server import create_app
     from ai_stack.settings import Settings
     from ai_stack.stack import Stack
 

@@ -9,8 +9,9 @@ import httpx
 import uvicorn
 
 from ai_stack import worker as background
+from ai_stack.connections import Connection
 from ai_stack.mcp import Mcp
-from ai_stack.server import Connection, create_app
+from ai_stack.server import create_app
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 import uvicorn
 
-from ai_stack.server import HEAD_BYTES, Connection, create_app
+from ai_stack.connections import HEAD_BYTES, Connection
+from ai_stack.server import create_app
 from ai_stack.settings import Settings
 
 

@@ -15,13 +15,14 @@ import uvicorn
 from typer.testing import CliRunner
 
 from ai_stack.cli import skills as cli
+from ai_stack.connections import Connection
 from ai_stack.database import job_worker
 from ai_stack.errors import InvalidRequest, NotFound, SkillFailed, TooLarge, Unsupported
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
 from ai_stack.models.runs import Run
 from ai_stack.sandbox import Confinement, find_sandbox
-from ai_stack.server import Connection, create_app
+from ai_stack.server import create_app
 from ai_stack.services.handlers import RunContext
 from ai_stack.services.skills import FILE_BYTES, QUEUE
 from ai_stack.services.skills.apart import WRITTEN_BYTES, Apart

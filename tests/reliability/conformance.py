@@ -19,10 +19,11 @@ import uvicorn
 
 import mcp_fixtures as fixtures
 import mcp_suites as suites
+from ai_stack.connections import Connection
 from ai_stack.mcp import Mcp
 from ai_stack.rest.requests import caller_of
 from ai_stack.rest.weight import check_weight
-from ai_stack.server import Connection, create_app
+from ai_stack.server import create_app
 from ai_stack.settings import load_settings
 from ai_stack.supervisor import parts
 from reliability.grounds import PLANTS, answers, end

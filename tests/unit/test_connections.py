@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from ai_stack.server import HEAD_BYTES, Connection
+from ai_stack.connections import HEAD_BYTES, Connection
 
 ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
