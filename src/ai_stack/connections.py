@@ -201,18 +201,21 @@ class Connection(HttpToolsProtocol):
     """One connection; tells its requests when it is lost, and bounds what uvicorn keeps of one.
 
     A request line, headers or trailers without end would else fill the memory. The bytes are
-    counted from one sign of a request's progress to the next. One timer watches for silence as
-    long as the connection lasts: one for each request costs more than reading its head.
+    counted from one sign of a request's progress to the next. One timer watches for silence, and
+    for heads that do not end, as long as the connection lasts: one for each request costs more
+    than reading its head.
     """
 
     head_bytes = 0
-    _answered_at = 0.0
+    _idle_at = 0.0  # since when it owes a head
     _watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.departure, self.closing = Departure(), Departure()
         self.meter: Requests | None = self.app_state.get("meter")
         super().connection_made(transport)
+        self._idle_at = self.loop.time()
+        self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -227,6 +230,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url, self.expect_100_continue, self.headers = b"", False, []
+        self._idle_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         self.head_bytes += len(data)
@@ -295,16 +299,16 @@ class Connection(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         self.flow.resume_reading()
-        self._answered_at = self.loop.time()
+        self._idle_at = self.loop.time()
         if self._watch is None:
             self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def _look(self) -> None:
-        """Close a connection that has asked nothing since its last answer, or look again."""
-        self._watch = None
-        if self.head_bytes or not self.cycle.response_complete:
+        """Close a connection that has not asked in time, or look again."""
+        self._watch, cycle = None, self.cycle
+        if self.transport.is_closing() or not (cycle is None or cycle.response_complete):
             return
-        left_s = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        left_s = self._idle_at + self.timeout_keep_alive - self.loop.time()
         if left_s > 0:
             self._watch = self.loop.call_later(left_s, self._look)
         else:

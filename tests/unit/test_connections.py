@@ -183,11 +183,41 @@ async def test_a_connection_that_asks_nothing_more_is_closed() -> None:
     made, wire = connected(answering(b"{}", content_length="2"), keep_alive_s=cast(Any, 0.05))
     made.data_received(ASK)
     await until(lambda: wire.written)
-    made.data_received(ASK[:20])  # the next one has begun
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.03)
+    made.data_received(ASK[:20])  # the next one has begun, which gives it its own time
+    await asyncio.sleep(0.03)
     assert not wire.closed
     made.data_received(ASK[20:])
+    await until(lambda: len(wire.written) == 2)
     await until(lambda: wire.closed)
+
+
+@pytest.mark.parametrize("before", [b"", ASK])
+@pytest.mark.parametrize("asked", [b"", b"\r\n", b"G", ASK[:20], ASK[:-2]])
+async def test_a_head_that_does_not_end_is_given_up(before: bytes, asked: bytes) -> None:
+    made, wire = connected(answering(b"{}", content_length="2"), keep_alive_s=cast(Any, 0.05))
+    if before:
+        made.data_received(before)
+        await until(lambda: wire.written)
+    if asked:
+        made.data_received(asked)
+    for _ in range(40):
+        await asyncio.sleep(0.01)
+        if not wire.closed and asked.startswith(b"GET"):
+            made.data_received(b"a")  # a byte now and then is no progress
+    assert wire.closed
+    assert len(wire.written) == bool(before)
+
+
+async def test_a_body_that_comes_after_its_answer_does_not_keep_a_connection() -> None:
+    made, wire = connected(answering(b"{}", content_length="2"), keep_alive_s=cast(Any, 0.05))
+    made.data_received(ASK[:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(40):
+        await asyncio.sleep(0.01)
+        if not wire.closed:
+            made.data_received(b"1\r\nx\r\n")
+    assert wire.closed
+    assert len(wire.written) == 1
 
 
 async def test_an_answer_that_lasts_keeps_its_connection() -> None:
