@@ -185,10 +185,11 @@ class Scribe:
         id, token = new_key()
         now = datetime.now(UTC)
         self.connection.execute(
-            "INSERT INTO control.keys (id, secret, name, user_id, scopes, created_by, expires_at,"
-            " revoked_at) VALUES (%s, %s, 'made by a test', %s, %s, 'test', %s, %s)",
+            "INSERT INTO control.keys (id, root, secret, name, user_id, scopes, created_by,"
+            " expires_at, revoked_at)"
+            " VALUES (%s, %s, %s, 'made by a test', %s, %s, 'test', %s, %s)",
             (
-                *(id, hidden(token, self.pepper), user, [*scopes]),
+                *(id, id, hidden(token, self.pepper), user, [*scopes]),
                 *(now + expires if expires else None, now if revoked else None),
             ),
         )

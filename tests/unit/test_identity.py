@@ -1,13 +1,15 @@
 """What a request carries, read: which credential it is, and which contradict each other."""
 
+import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from ai_stack.errors import Forbidden, Unauthenticated
-from ai_stack.models.principals import EVERY_SCOPE, Scope
+from ai_stack.models.principals import EVERY_SCOPE, Principal, Scope
 from ai_stack.models.trust import Credential, Membership, Owner
 from ai_stack.services.auth import credentials
 from ai_stack.services.auth.credentials import (
@@ -167,3 +169,33 @@ def test_a_users_key_brings_no_more_than_the_role() -> None:
     assert principal_of(few, None).scopes == {Scope.READ}
     admin = replace(MINE, owner=replace(SOMEBODY, is_admin=True))
     assert principal_of(admin, "left").scopes == EVERY_SCOPE
+
+
+def test_limits_count_for_the_makers_and_for_the_key_where_it_has_stricter_ones() -> None:
+    of_makers = {"key:a": {"x": 5, "y": 5}, "key:b": {"x": 5, "y": 4, "z": 1}, "key:c": {"z": 1}}
+    key = replace(MINE, limits={**of_makers, "key:d": {"x": 0, "y": 4}})
+    ours = f"project:{HERE.project_id}"
+    key = replace(key, projects=(replace(HERE, limits={"x": 9}),))
+    assert principal_of(key, None).limits == {
+        "key:a": {"x": 5, "y": 5},
+        "key:b": {"y": 4, "z": 1},
+        "key:d": {"x": 0},
+        ours: {"x": 9},
+    }
+
+
+def test_what_a_run_keeps_of_who_started_it_comes_back() -> None:
+    ends = datetime.now(UTC)
+    whole = replace(MINE, key_id="abcdefgh", limits={"key:abcdefgh": {"x": 5}}, expires_at=ends)
+    principal = principal_of(whole, None)
+    assert principal.expires_at == ends
+    for one in (principal, replace(principal, expires_at=None, user_id=None)):
+        kept = json.loads(json.dumps(one.kept()))
+        assert Principal.restored(one.project_id, kept) == one
+    del kept["expires_at"]  # as an earlier version kept it
+    assert Principal.restored(one.project_id, kept).expires_at is None
+
+
+def test_what_is_had_again_at_will_bounds_nothing_that_it_makes() -> None:
+    login = replace(MINE, expires_at=datetime.now(UTC), renewable=True)
+    assert principal_of(login, None).expires_at is None

@@ -19,8 +19,15 @@ HEARD_S = 5.0
 # A line that is dead is noticed while the server lives: else changes would go unheard for hours.
 MORTAL = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 MORTAL |= {"tcp_user_timeout": 10_000}
+# The first of a line of rotated keys has the limits of all: they are copied, and never changed.
 KEY = """
-SELECT k.id, k.name, k.secret, k.scopes, k.toolsets, k.limits, k.expires_at,
+WITH RECURSIVE makers AS (
+  SELECT root, maker, limits, 0 AS above FROM keys WHERE id = %(id)s
+  UNION ALL
+  SELECT m.root, m.maker, m.limits, above + 1 FROM makers JOIN keys m ON m.id = makers.maker)
+SELECT k.id, k.name, k.secret, k.scopes, k.toolsets,
+       (SELECT jsonb_agg(jsonb_build_array('key:' || root, limits) ORDER BY above DESC)
+        FROM makers), k.expires_at,
        k.revoked_at IS NOT NULL, u.id, u.name, u.is_admin, u.state,
        (SELECT jsonb_agg(jsonb_build_object('id', p.id, 'name', p.name, 'state', p.state,
                          'limits', p.limits, 'role', m.role) ORDER BY p.id)
@@ -39,8 +46,25 @@ LISTED = """
 SELECT k.id, k.name, k.scopes,
        ARRAY(SELECT project_id FROM key_projects kp WHERE kp.key_id = k.id ORDER BY 1),
        k.toolsets, k.limits, k.user_id, k.created_at, k.created_by, k.expires_at, k.revoked_at,
-       used.used_at
+       used.used_at, k.root, k.maker
 FROM keys k LEFT JOIN key_uses used ON used.key_id = k.id"""
+MADE = """
+WITH RECURSIVE made AS (
+  SELECT id, root FROM keys WHERE maker = %(root)s
+  UNION
+  SELECT k.id, k.root FROM made JOIN keys k ON k.maker = made.root)"""
+LIVE = f"""{MADE}
+SELECT EXISTS (SELECT FROM made JOIN keys k ON k.id = made.id WHERE k.revoked_at IS NULL)"""
+REVOKE_MADE = f"""{MADE}
+UPDATE keys k SET revoked_at = now() FROM made
+WHERE k.id = made.id AND k.revoked_at IS NULL RETURNING k.id"""
+DEPTH = """
+WITH RECURSIVE makers AS (
+  SELECT maker FROM keys WHERE id = %(id)s
+  UNION ALL
+  SELECT m.maker FROM makers JOIN keys m ON m.id = makers.maker)
+SELECT count(*) FROM makers"""
+REVOCATIONS = "SELECT pg_advisory_xact_lock(hashtext('aidb.revocations'))"
 IN_PROJECT = """
  (%(project)s::uuid IS NULL OR EXISTS (SELECT FROM key_projects kp
   WHERE kp.key_id = k.id AND kp.project_id = %(project)s)
@@ -96,14 +120,16 @@ async def are_any(database: Database) -> bool:
 
 async def insert_key(tx: Transaction, key: Key, secret: bytes) -> None:
     await tx.execute(
-        "INSERT INTO keys (id, secret, name, user_id, scopes, toolsets, limits, created_by,"
-        " expires_at) VALUES (%(id)s, %(secret)s, %(name)s, %(user)s, %(scopes)s, %(toolsets)s,"
-        " %(limits)s::jsonb, %(by)s, %(expires)s)",
+        "INSERT INTO keys (id, secret, name, user_id, root, maker, scopes, toolsets, limits,"
+        " created_by, expires_at) VALUES (%(id)s, %(secret)s, %(name)s, %(user)s, %(root)s,"
+        " %(maker)s, %(scopes)s, %(toolsets)s, %(limits)s::jsonb, %(by)s, %(expires)s)",
         {
             "id": key.id,
             "secret": secret,
             "name": key.name,
             "user": key.user_id,
+            "root": key.root,
+            "maker": key.maker,
             "scopes": list(key.scopes),
             "toolsets": None if key.toolsets is None else list(key.toolsets),
             "limits": json.dumps(key.limits),
@@ -120,9 +146,10 @@ async def insert_key(tx: Transaction, key: Key, secret: bytes) -> None:
 async def replace_secret(tx: Transaction, id: str, new_id: str, secret: bytes) -> None:
     """Give a key another id and secret; what had the old ones is refused from now on."""
     await tx.execute(
-        "WITH moved AS (INSERT INTO keys (id, secret, name, user_id, scopes, toolsets, limits,"
-        " created_by, expires_at) SELECT %(new)s, %(secret)s, name, user_id, scopes, toolsets,"
-        " limits, created_by, expires_at FROM keys WHERE id = %(id)s RETURNING id)"
+        "WITH moved AS (INSERT INTO keys (id, secret, name, user_id, root, maker, scopes,"
+        " toolsets, limits, created_by, expires_at) SELECT %(new)s, %(secret)s, name, user_id,"
+        " root, maker, scopes, toolsets, limits, created_by, expires_at"
+        " FROM keys WHERE id = %(id)s RETURNING id)"
         " INSERT INTO key_projects SELECT moved.id, kp.project_id FROM moved, key_projects kp"
         " WHERE kp.key_id = %(id)s",
         {"id": id, "new": new_id, "secret": secret},
@@ -139,6 +166,27 @@ async def revoke(tx: Transaction, id: str) -> None:
     await tx.execute(
         "UPDATE keys SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL", {"id": id}
     )
+
+
+async def revoke_one_at_a_time(tx: Transaction) -> None:
+    """Wait for whoever revokes keys now: two who lock the same keys would wait for each other."""
+    await tx.execute(REVOCATIONS)
+
+
+async def revoke_made(tx: Transaction, root: str) -> list[str]:
+    """Revoke what the keys of a root have made, and what that has made; the ids."""
+    gone: list[str] = []
+    # Again, since one may have made another, or been rotated, until its row was free.
+    while (live := await tx.row(LIVE, {"root": root})) is not None and live[0]:
+        gone += [row[0] for row in await tx.rows(REVOKE_MADE, {"root": root})]
+    return gone
+
+
+async def depth(tx: Transaction, id: str) -> int:
+    """How many keys there are from one that somebody made down to this one."""
+    row = await tx.row(DEPTH, {"id": id})
+    assert row is not None
+    return int(row[0])
 
 
 async def key(tx: Transaction, id: str, project: UUID | None) -> Key | None:
@@ -201,7 +249,7 @@ def _credential(row: Record) -> Credential:
         key_id=row[0],
         secret=bytes(row[2]),
         toolsets=None if row[4] is None else frozenset(row[4]),
-        limits=row[5],
+        limits=dict(row[5]),
         expires_at=row[6],
         revoked=row[7],
     )
@@ -220,4 +268,4 @@ def _scopes(names: Sequence[str]) -> frozenset[Scope]:
 
 
 def _key(row: Record) -> Key:
-    return Key(row[0], row[1], tuple(row[2]), tuple(row[3]), row[4] and tuple(row[4]), *row[5:12])
+    return Key(row[0], row[1], tuple(row[2]), tuple(row[3]), row[4] and tuple(row[4]), *row[5:14])

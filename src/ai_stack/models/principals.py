@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -39,7 +40,7 @@ class Principal:
     """The caller of a service, the project it works in, and what it may do there.
 
     `toolsets` are those of MCP that it sees, None for all; `limits` are by whom they count for,
-    its key or its project.
+    its key, those that made it, or its project. What it makes ends at `expires_at` too.
     """
 
     project_id: UUID = DEFAULT_PROJECT
@@ -49,6 +50,7 @@ class Principal:
     user_id: UUID | None = None
     toolsets: frozenset[str] | None = None
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    expires_at: datetime | None = None
 
     def kept(self) -> dict[str, object]:
         """All but the project, as a run keeps it for the worker."""
@@ -58,6 +60,7 @@ class Principal:
             "key_id": self.key_id,
             "user_id": None if self.user_id is None else str(self.user_id),
             "limits": {subject: dict(limits) for subject, limits in self.limits.items()},
+            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
         }
 
     @classmethod
@@ -65,6 +68,7 @@ class Principal:
         """Who started a run; without a word about it, this machine's owner."""
         if not kept:
             return cls(project_id)
+        ends = kept.get("expires_at")
         return cls(
             project_id,
             kept["name"],
@@ -72,6 +76,7 @@ class Principal:
             kept["key_id"],
             kept["user_id"] and UUID(kept["user_id"]),
             limits=kept["limits"],
+            expires_at=None if ends is None else datetime.fromisoformat(ends),
         )
 
     def allows(self, scope: Scope) -> bool:
@@ -81,3 +86,8 @@ class Principal:
         """Return when the caller may do this kind of operation; Forbidden."""
         if scope not in self.scopes:
             raise Forbidden(f"This needs the scope {scope.value!r}, which these credentials lack.")
+
+
+def earliest(*ends: datetime | None) -> datetime | None:
+    """When the first of several ends; None for never."""
+    return min((end for end in ends if end is not None), default=None)

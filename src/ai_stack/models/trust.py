@@ -36,7 +36,11 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What is kept of a credential: whose it is, and what it brings at most."""
+    """What is kept of a credential: whose it is, and what it brings at most.
+
+    `limits` are by whom they count for, those of the key's makers before its own. Who holds a
+    `renewable` one gets another at will, so that what it makes may outlive it.
+    """
 
     name: str
     scopes: frozenset[Scope]
@@ -45,9 +49,10 @@ class Credential:
     key_id: str | None = None
     secret: bytes = b""
     toolsets: frozenset[str] | None = None
-    limits: Limits = field(default_factory=dict)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
     expires_at: datetime | None = None
     revoked: bool = False
+    renewable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,11 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret."""
+    """A key without its secret.
+
+    `root` is the first of those that it was rotated from, or itself, and `maker` the root of the
+    key that made it.
+    """
 
     id: str
     name: str
@@ -78,6 +87,8 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     used_at: datetime | None
+    root: str
+    maker: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ UNCACHED = {"Cache-Control": "no-store"}
 
 
 class KeyBody(BaseModel):
-    """A key to make; it has no more rights than its maker."""
+    """A key to make; it has no more rights than its maker, and ends no later."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,14 +69,17 @@ async def get_key(stack: UseStack, caller: Manager, id: str) -> Response:
 
 @router.post("/keys/{id}/rotate", status_code=201)
 async def rotate_key(stack: UseStack, caller: Manager, id: str) -> Response:
-    """Put another key in this one's place, which is refused from now on."""
+    """Put another key in this one's place, which is refused from now on.
+
+    A key rotates itself, a user their own keys; neither one that has more than they have.
+    """
     made, token = await stack.keys.rotate(caller, id)
     return respond({**key_json(made), "key": token}, 201, UNCACHED)
 
 
 @router.delete("/keys/{id}")
 async def revoke_key(stack: UseStack, caller: Manager, id: str) -> Response:
-    """Refuse a key from now on, at every gateway."""
+    """Refuse a key, and every key that it made, from now on at every gateway."""
     return respond(key_json(await stack.keys.revoke(caller, id)))
 
 
@@ -121,6 +124,8 @@ def key_json(key: Key) -> dict[str, object]:
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "used_at": key.used_at,
+        "root": key.root,
+        "maker": key.maker,
     }
 
 

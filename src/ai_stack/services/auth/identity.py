@@ -16,7 +16,14 @@ from typing import Literal, TypeAlias
 
 from ai_stack.database import Database, credentials
 from ai_stack.errors import AIStackError, Forbidden, Unauthenticated
-from ai_stack.models.principals import DEFAULT_PROJECT, EVERY_SCOPE, SCOPES_OF, Principal, Scope
+from ai_stack.models.principals import (
+    DEFAULT_PROJECT,
+    EVERY_SCOPE,
+    SCOPES_OF,
+    Principal,
+    Scope,
+    earliest,
+)
 from ai_stack.models.trust import Credential, Limits, Membership
 from ai_stack.services.auth import credentials as tokens
 from ai_stack.services.auth.credentials import Carried, Pairs
@@ -122,7 +129,7 @@ class Identity:
             return None
         projects = await credentials.projects(self.database)
         soon = datetime.now(UTC) + timedelta(seconds=REMEMBERED_S)
-        return Credential("operator", EVERY_SCOPE, projects, expires_at=soon)
+        return Credential("operator", EVERY_SCOPE, projects, expires_at=soon, renewable=True)
 
     async def _key(self, token: str) -> Credential | None:
         id = tokens.id_of_key(token)
@@ -141,7 +148,8 @@ class Identity:
         if found is None:
             raise Unauthenticated(REFUSED)
         now = principal_of(_checked(found), str(principal.project_id))
-        return replace(now, scopes=now.scopes & principal.scopes)
+        ends = earliest(now.expires_at, principal.expires_at)
+        return replace(now, scopes=now.scopes & principal.scopes, expires_at=ends)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -208,6 +216,7 @@ def principal_of(credential: Credential, project: str | None) -> Principal:
         user_id=None if credential.owner is None else credential.owner.id,
         toolsets=credential.toolsets,
         limits=_limits(credential, chosen),
+        expires_at=None if credential.renewable else credential.expires_at,
     )
 
 
@@ -249,9 +258,13 @@ def _scopes(credential: Credential, chosen: Membership) -> frozenset[Scope]:
 
 
 def _limits(credential: Credential, chosen: Membership) -> Mapping[str, Limits]:
-    """Limits of the key and of the project, each under what it counts for."""
-    found = {
-        f"key:{credential.key_id}": credential.limits,
-        f"project:{chosen.project_id}": chosen.limits,
-    }
+    """Limits of the key and of the project, each under what it counts for.
+
+    What a key uses counts for its makers too, so its own limits are told where they are stricter.
+    """
+    found, least = dict[str, Limits](), dict[str, int]()
+    for subject, limits in credential.limits.items():
+        found[subject] = {n: m for n, m in limits.items() if n not in least or m < least[n]}
+        least |= found[subject]
+    found[f"project:{chosen.project_id}"] = chosen.limits
     return {subject: limits for subject, limits in found.items() if limits}

@@ -1,19 +1,20 @@
 """API keys: made, listed, rotated and revoked by those who manage a project."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from ai_stack.database import Database, Transaction, audit, credentials
 from ai_stack.errors import Forbidden, InvalidCursor, InvalidRequest, NotFound, Unauthenticated
-from ai_stack.models.principals import Principal, Scope
+from ai_stack.models.principals import Principal, Scope, earliest
 from ai_stack.models.trust import Key, Limits, NewKey
 from ai_stack.services.auth.credentials import hidden, new_key
 from ai_stack.services.auth.secrets import Secrets
 from ai_stack.services.limits.rules import MOST, NAMES, PLAIN
 
 LONGEST_NAME = 255
+DEEPEST = 8  # keys that make keys that make keys: each looks up, and counts for, all above it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class Keys:
     async def create(self, principal: Principal, new: NewKey) -> tuple[Key, str]:
         """A new key and its secret, which is told this once.
 
-        One that a key makes has no more than that: limits, toolsets, and when it expires.
+        One that a key makes has no more than that, and what it uses counts for its maker too. It
+        ends no later than the key or token it was made with; a login ends before it, since the
+        user, whose rights as of then bound it, could log in again and make another.
         Raises InvalidRequest; Forbidden for more than the caller has; NotFound for a project.
         """
         principal.require(Scope.MANAGE)
@@ -43,12 +46,7 @@ class Keys:
         id, token = new_key()
         async with self.database.control() as tx:
             projects = await _projects(tx, principal, new.projects)
-            bounds = await _bounds(tx, principal)
-            key = replace(
-                _key(id, principal, new, projects),
-                toolsets=_toolsets(principal, new),
-                expires_at=min((m for m in (new.expires_at, bounds) if m), default=None),
-            )
+            key = _key(id, principal, new, projects, await _maker(tx, principal))
             await credentials.insert_key(tx, key, hidden(token, self.secrets.pepper))
             made = await _found(tx, principal, id)
             await _record(tx, principal, "key.create", made)
@@ -75,13 +73,15 @@ class Keys:
     async def rotate(self, principal: Principal, id: str) -> tuple[Key, str]:
         """Another key in this one's place, which is refused from now on.
 
-        Raises NotFound; Forbidden for a key of another user, or with more rights than the caller.
+        Raises NotFound; Forbidden for a key that is neither the caller's own nor its user's, and
+        for one that has more than the caller.
         """
         principal.require(Scope.MANAGE)
         new_id, token = new_key()
         async with self.database.control() as tx:
             old = await _locked(tx, principal, id)
             _check_rotation(principal, old)
+            _check_no_wider(principal, await _own(tx, principal), old)
             secret = hidden(token, self.secrets.pepper)
             await credentials.replace_secret(tx, id, new_id, secret)
             made = await _found(tx, principal, new_id)
@@ -89,13 +89,18 @@ class Keys:
         return made, token
 
     async def revoke(self, principal: Principal, id: str) -> Key:
-        """Refuse a key from now on, everywhere; twice is harmless. Raises NotFound."""
+        """Refuse a key and every key that it made from now on, everywhere; twice is harmless.
+
+        Raises NotFound.
+        """
         principal.require(Scope.MANAGE)
         async with self.database.control() as tx:
+            await credentials.revoke_one_at_a_time(tx)
             old = await _locked(tx, principal, id)
-            await credentials.revoke(tx, id)
             if old.revoked_at is None:
+                await credentials.revoke(tx, id)
                 await _record(tx, principal, "key.revoke", old)
+                await _revoke_made(tx, principal, old)
             return await _found(tx, principal, id)
 
 
@@ -113,15 +118,31 @@ async def _locked(tx: Transaction, principal: Principal, id: str) -> Key:
     return await _found(tx, principal, id)
 
 
-async def _bounds(tx: Transaction, principal: Principal) -> datetime | None:
-    """When the key expires that makes another; Unauthenticated if it is revoked by now."""
+async def _revoke_made(tx: Transaction, principal: Principal, maker: Key) -> None:
+    for id in await credentials.revoke_made(tx, maker.root):
+        made = await credentials.key(tx, id, None)
+        assert made is not None
+        await _record(tx, principal, "key.revoke", made, made_by=made.maker)
+
+
+async def _own(tx: Transaction, principal: Principal) -> Key | None:
+    """The caller's key; Unauthenticated if it is revoked by now."""
+    if principal.key_id is None:
+        return None
+    own = await credentials.key(tx, principal.key_id, None)
+    if own is None or own.revoked_at is not None:
+        raise Unauthenticated
+    return own
+
+
+async def _maker(tx: Transaction, principal: Principal) -> Key | None:
+    """The key that makes another, while nobody revokes it. Raises as `_own`; Forbidden."""
     if principal.key_id is None:
         return None
     await credentials.lock(tx, principal.key_id)
-    maker = await credentials.key(tx, principal.key_id, None)
-    if maker is None or maker.revoked_at is not None:
-        raise Unauthenticated
-    return maker.expires_at
+    if await credentials.depth(tx, principal.key_id) >= DEEPEST:
+        raise Forbidden("A key made by a key, and so on, makes no more keys at this depth.")
+    return await _own(tx, principal)
 
 
 def _toolsets(principal: Principal, new: NewKey) -> tuple[str, ...] | None:
@@ -170,9 +191,28 @@ def _check_scopes(principal: Principal, scopes: frozenset[Scope]) -> None:
 def _check_rotation(principal: Principal, old: Key) -> None:
     if old.revoked_at is not None:
         raise InvalidRequest("A key that is revoked is not rotated: make a new one.")
-    if not principal.allows(Scope.OPERATE) and old.user_id != principal.user_id:
+    is_own = old.id == principal.key_id
+    is_own |= old.user_id is not None and old.user_id == principal.user_id
+    if not (is_own or principal.allows(Scope.OPERATE)):
         raise Forbidden("This key is another's: revoke it, or have its owner rotate it.")
     _check_scopes(principal, frozenset(map(Scope, old.scopes)))
+
+
+def _check_no_wider(principal: Principal, own: Key | None, old: Key) -> None:
+    """Return where who rotates a key, and is told the secret, gains nothing by it; Forbidden."""
+    ends = earliest(principal.expires_at, None if own is None else own.expires_at)
+    limits = {} if own is None else own.limits
+    more = {
+        "toolsets": not _is_within(old.toolsets, principal.toolsets),
+        "limits": any(old.limits.get(name, MOST + 1) > most for name, most in limits.items()),
+        "time": ends is not None and (old.expires_at is None or old.expires_at > ends),
+    }
+    if wider := [name for name, is_more in more.items() if is_more]:
+        raise Forbidden(f"This key has more than you have: {', '.join(wider)}.")
+
+
+def _is_within(toolsets: Sequence[str] | None, bounds: frozenset[str] | None) -> bool:
+    return bounds is None or (toolsets is not None and bounds.issuperset(toolsets))
 
 
 async def _projects(
@@ -190,26 +230,31 @@ async def _projects(
     return tuple(dict.fromkeys(known[name] for name in wanted))
 
 
-def _key(id: str, principal: Principal, new: NewKey, projects: tuple[UUID, ...]) -> Key:
+def _key(
+    id: str, principal: Principal, new: NewKey, projects: tuple[UUID, ...], maker: Key | None
+) -> Key:
     return Key(
         id=id,
         name=new.name,
         scopes=tuple(sorted(new.scopes)),
         projects=projects,
-        toolsets=None,
-        limits=_bounded(principal, new.limits),
+        toolsets=_toolsets(principal, new),
+        limits=_bounded(new.limits, {} if maker is None else maker.limits),
         user_id=principal.user_id,
         created_at=datetime.now(UTC),
         created_by=principal.name,
-        expires_at=new.expires_at,
+        expires_at=earliest(
+            new.expires_at, principal.expires_at, None if maker is None else maker.expires_at
+        ),
         revoked_at=None,
         used_at=None,
+        root=id,
+        maker=None if maker is None else maker.root,
     )
 
 
-def _bounded(principal: Principal, limits: Limits) -> Limits:
+def _bounded(limits: Limits, own: Limits) -> Limits:
     """A key that makes keys gives them no more than it has itself."""
-    own = principal.limits.get(f"key:{principal.key_id}", {})
     return {
         name: min(most for most in (limits.get(name), own.get(name)) if most is not None)
         for name in {*limits, *own}

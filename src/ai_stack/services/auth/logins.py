@@ -53,7 +53,9 @@ class Logins:
             return None
         found = await logins.find(self.database, self._hash(token))
         credential = found and await credentials.find_user(self.database, found[0])
-        return replace(credential, expires_at=found[1]) if found and credential else None
+        if not (found and credential):
+            return None
+        return replace(credential, expires_at=found[1], renewable=True)
 
     async def end(self, token: str) -> UUID | None:
         """End one login; whose it was, None where it had ended before."""

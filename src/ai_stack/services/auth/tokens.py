@@ -15,7 +15,7 @@ from joserfc import jwt
 from ai_stack.database import Database, credentials, users
 from ai_stack.errors import Forbidden, InvalidRequest, SettingsError, Unauthenticated
 from ai_stack.models.identifiers import uuid7
-from ai_stack.models.principals import EVERY_SCOPE, Principal, Scope
+from ai_stack.models.principals import EVERY_SCOPE, Principal, Scope, earliest
 from ai_stack.models.trust import Credential
 from ai_stack.services.auth.issuers import Issuer
 from ai_stack.services.auth.key_sets import KeySet
@@ -195,6 +195,6 @@ def _bounded(
         found,
         scopes=found.scopes & scopes,
         projects=tuple(p for p in found.projects if project in (None, str(p.project_id))),
-        expires_at=ends if found.expires_at is None else min(ends, found.expires_at),
+        expires_at=earliest(ends, found.expires_at),
         secret=b"",
     )

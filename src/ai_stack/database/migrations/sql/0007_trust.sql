@@ -49,6 +49,8 @@ CREATE TABLE control.keys (
   secret     bytea NOT NULL,
   name       text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
   user_id    uuid REFERENCES control.users ON DELETE CASCADE,
+  root       text NOT NULL COLLATE "C",
+  maker      text COLLATE "C",
   scopes     text[] NOT NULL,
   toolsets   text[],
   limits     jsonb NOT NULL DEFAULT '{}',
@@ -58,7 +60,10 @@ CREATE TABLE control.keys (
   revoked_at timestamptz
 );
 CREATE INDEX keys_user ON control.keys (user_id);
+CREATE INDEX keys_maker ON control.keys (maker);
 COMMENT ON COLUMN control.keys.user_id IS 'whose roles bound the key; NULL for one of a service';
+COMMENT ON COLUMN control.keys.root IS 'what its use counts for: the first of those that it was rotated from, or itself';
+COMMENT ON COLUMN control.keys.maker IS 'the root of the key that made it; NULL for who is no key';
 
 CREATE TABLE control.key_projects (
   key_id     text NOT NULL REFERENCES control.keys ON DELETE CASCADE,
