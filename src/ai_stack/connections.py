@@ -10,8 +10,10 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 import httptools
+from starlette.exceptions import HTTPException
 from uvicorn._types import (
     ASGI3Application,
+    ASGIReceiveEvent,
     ASGISendEvent,
     ASGIVersions,
     HTTPResponseStartEvent,
@@ -26,11 +28,13 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from ai_stack.errors import TooSlow
 from ai_stack.models.departure import Departure
 from ai_stack.rest.standing import Standing
 from ai_stack.telemetry.requests import LEFT, Requests
 
 HEAD_BYTES = 64 << 10
+SILENT_S, SLOWEST = 30.0, 1 << 10  # how long a body may stand still, and bytes/s over time
 ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 HEEDED = (b"content-length: ", b"transfer-encoding: ", b"connection: ")
 
@@ -38,24 +42,24 @@ HEEDED = (b"content-length: ", b"transfer-encoding: ", b"connection: ")
 class Signal:
     """What asyncio.Event does, at no cost until somebody waits."""
 
-    __slots__ = ("_event", "_is_set")
+    __slots__ = ("_event", "is_set")
 
     def __init__(self) -> None:
-        self._is_set = False
+        self.is_set = False
         self._event: asyncio.Event | None = None
 
     def set(self) -> None:
-        self._is_set = True
+        self.is_set = True
         if self._event is not None:
             self._event.set()
 
     def clear(self) -> None:
-        self._is_set = False
+        self.is_set = False
         if self._event is not None:
             self._event.clear()
 
     async def wait(self) -> None:
-        if not self._is_set:
+        if not self.is_set:
             self._event = self._event or asyncio.Event()
             await self._event.wait()
 
@@ -64,7 +68,8 @@ class Exchange(RequestResponseCycle):
     """One request and its response, as uvicorn's own at a fraction of its cost.
 
     The head of a response goes out together with what follows it at once: each on its own costs
-    a system call and wakes the client twice.
+    a system call and wakes the client twice. A body is waited for as long as it comes: `patience_s`
+    is what may still be waited, which waiting takes and bytes give back.
     """
 
     disconnected = response_started = response_complete = False
@@ -75,6 +80,7 @@ class Exchange(RequestResponseCycle):
     _tells_close = False
     _status = LEFT
     _standing: Standing | None = None
+    message_event: Signal  # type: ignore[assignment]
     task: asyncio.Task[None]
 
     def __init__(self, connection: "Connection", *, keep_alive: bool) -> None:
@@ -83,11 +89,11 @@ class Exchange(RequestResponseCycle):
         self.loop, self.logger = connection.loop, connection.logger
         self.tasks = connection.tasks
         self.default_headers = connection.server_state.default_headers
-        self.message_event = Signal()  # type: ignore[assignment]
+        self.message_event = Signal()
         self.on_response = connection.on_response_complete
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = connection.expect_100_continue
-        self.body = bytearray()
+        self.body, self.patience_s = bytearray(), SILENT_S
         self.meter, self._began_s = connection.meter, time.perf_counter()
 
     async def run_asgi(self, app: ASGI3Application) -> None:
@@ -104,6 +110,27 @@ class Exchange(RequestResponseCycle):
             if self.meter is not None:
                 status = self._status if self.response_complete else LEFT
                 self.meter.ended(self.scope, status, time.perf_counter() - self._began_s)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """What has come, or comes in time; HTTPException 408 for a body that does not."""
+        if self.message_event.is_set or not self._owes_body:
+            return await super().receive()
+        began_at = self.loop.time()
+        try:
+            async with asyncio.timeout(self.patience_s):
+                message = await super().receive()
+        except TimeoutError:
+            self.keep_alive = False
+            raise HTTPException(TooSlow.status) from None
+        left_s = self.patience_s - (self.loop.time() - began_at)
+        if message["type"] == "http.request":
+            self.patience_s = min(left_s + len(message["body"]) / SLOWEST, SILENT_S)
+        return message
+
+    @property
+    def _owes_body(self) -> bool:
+        """Whether its client has to go on; whoever takes a body as a stream watches that itself."""
+        return self.more_body and not self.scope["state"].get("streamed")
 
     async def _break_off(self) -> None:
         if self.response_started:

@@ -16,6 +16,7 @@ AIStackError                    500 internal_error
 ├── Conflict                    409 conflict
 │   ├── AlreadyExists           409 already_exists
 │   └── IdempotencyMismatch     422 idempotency_mismatch
+├── TooSlow                     408 request_timeout
 ├── PreconditionFailed          412 precondition_failed
 ├── TooLarge                    413 too_large
 ├── Unsupported                 415 unsupported_media_type
@@ -154,6 +155,12 @@ class PreconditionFailed(AIStackError):
     status, code = 412, "precondition_failed"
 
 
+class TooSlow(AIStackError):
+    """The body of this request did not come in time; send it again, faster."""
+
+    status, code = 408, "request_timeout"
+
+
 class TooLarge(AIStackError):
     """The request is larger than this gateway accepts."""
 
@@ -242,3 +249,9 @@ class StackError(AIStackError):
     """The stack cannot do this in its present state."""
 
     code = "stack_error"
+
+
+# What a body is refused for on its way in, by the status that stands for it there.
+REFUSED_BODIES: Mapping[int, type[AIStackError]] = {
+    kind.status: kind for kind in (TooSlow, TooLarge, TooBusy)
+}

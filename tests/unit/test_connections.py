@@ -6,9 +6,11 @@ from typing import Any, cast
 
 import pytest
 import uvicorn
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from ai_stack import connections
 from ai_stack.connections import HEAD_BYTES, Connection
 
 ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -266,3 +268,57 @@ async def test_a_head_without_end_is_refused() -> None:
             made.data_received(b"X: " + b"y" * 1000 + b"\r\n")
     assert wire.closed
     assert wire.written[0].startswith(b"HTTP/1.1 400 ")
+
+
+async def taking(scope: Scope, receive: Receive, send: Send) -> None:
+    """An app that takes a body, and tells when that is given up."""
+    try:
+        while (await receive()).get("more_body"):
+            continue
+        status = 200
+    except HTTPException as error:
+        status = error.status_code
+    await answering(b"", status=status, content_length="0")(scope, receive, send)
+
+
+@pytest.mark.parametrize("pieces", [[], [b"x"], [b"x"] * 100], ids=["none", "one", "a trickle"])
+async def test_a_body_that_does_not_come_is_given_up(
+    pieces: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SILENT_S", 0.1)
+    made, wire = connected(taking)
+    made.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200\r\n\r\n")
+    for piece in pieces:
+        if not wire.written:
+            made.data_received(piece)
+            await asyncio.sleep(0.01)
+    await until(lambda: wire.written)
+    assert wire.written[0].startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in wire.written[0]
+    assert wire.closed
+
+
+async def test_a_body_that_comes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SILENT_S", 0.1)
+    made, wire = connected(taking)
+    made.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\n")
+    for _ in range(10):
+        await asyncio.sleep(0.03)
+        made.data_received(b"x" * 400)
+    await until(lambda: wire.written)
+    assert wire.written[0].startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_watches_its_body_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def streaming(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["streamed"] = True
+        await taking(scope, receive, send)
+
+    monkeypatch.setattr(connections, "SILENT_S", 0.02)
+    made, wire = connected(streaming)
+    made.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n")
+    await asyncio.sleep(0.1)
+    assert not wire.written
+    made.data_received(b"x")
+    await until(lambda: wire.written)
+    assert wire.written[0].startswith(b"HTTP/1.1 200 ")

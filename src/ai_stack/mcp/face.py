@@ -13,11 +13,13 @@ import orjson
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import INVALID_REQUEST
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_stack.errors import (
+    REFUSED_BODIES,
     AIStackError,
     Forbidden,
     LimitExceeded,
@@ -112,7 +114,10 @@ async def read(receive: Receive) -> bytes:
     """The whole body, which the gate bounds; ClientDisconnect where it does not come."""
     parts = []
     while True:
-        message = await receive()
+        try:
+            message = await receive()
+        except HTTPException as error:
+            raise REFUSED_BODIES.get(error.status_code, AIStackError) from error
         if message["type"] != "http.request":
             raise ClientDisconnect
         parts.append(message.get("body", b""))

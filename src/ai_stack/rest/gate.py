@@ -63,17 +63,18 @@ class Gate:
             await refusal(scope, receive, identified(send, request_id))
             return
         if (scope["method"], scope["path"]) in STREAMED:
+            scope["state"]["streamed"] = True
             await self.app(scope, receive, send)
             return
         size_bytes = int(head.declared) if head.declared.isdigit() else self.max_bytes
         if size_bytes <= SMALL and self.held_bytes <= self.max_bytes:
             await self.app(scope, receive, send)  # the server reads no more than was declared
             return
-        body = Body(self, head.declared, receive)
+        body = Body(self, head.declared, receive, scope["state"])
         try:
             await self.app(scope, body.receive, send)
         finally:
-            self.held_bytes -= body.taken_bytes
+            self.held_bytes -= body.counted_bytes
 
     def _is_known(self, head: "Head") -> bool:
         if len(head.hosts) != 1 or _name(head.hosts[0]) not in self.hosts:
@@ -121,27 +122,38 @@ class Head:
 
 
 class Body:
-    """One request's body on its way in; what all requests hold together is bounded too."""
+    """One request's body on its way in; what all requests hold together is bounded too.
 
-    def __init__(self, gate: Gate, declared: bytes, receive: Receive) -> None:
+    What comes before anybody is known is small, and takes none of the room of those who are.
+    """
+
+    def __init__(
+        self, gate: Gate, declared: bytes, receive: Receive, state: Mapping[str, object]
+    ) -> None:
         self.gate = gate
         self.declared = declared
-        self.taken_bytes = 0
-        self._receive = receive
+        self.taken_bytes = self.counted_bytes = 0
+        self._receive, self._state = receive, state
 
     async def receive(self) -> Message:
-        limit = self.gate.max_bytes
+        is_known = "caller" in self._state
+        limit = self.gate.max_bytes if is_known else min(SMALL, self.gate.max_bytes)
         if self.declared.isdigit() and int(self.declared) > limit:
             raise HTTPException(TooLarge.status)
         message = await self._receive()
         size = len(message.get("body", b""))
         self.taken_bytes += size
-        self.gate.held_bytes += size
         if self.taken_bytes > limit:
             raise HTTPException(TooLarge.status)
-        if self.gate.held_bytes > TOGETHER * limit:
-            raise HTTPException(TooBusy.status)
+        if is_known:
+            self._count(size)
         return message
+
+    def _count(self, size: int) -> None:
+        self.counted_bytes += size
+        self.gate.held_bytes += size
+        if self.gate.held_bytes > TOGETHER * self.gate.max_bytes:
+            raise HTTPException(TooBusy.status)
 
 
 class Identified:

@@ -1,5 +1,6 @@
 """Multipart bodies as a stream of files and fields: nothing is kept but the field under way."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -8,7 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from ai_stack.errors import InvalidRequest, TooLarge
+from ai_stack.errors import InvalidRequest, TooLarge, TooSlow
 from ai_stack.services.uploads import (
     MAX_FIELD_BYTES,
     FieldValue,
@@ -20,24 +21,38 @@ from ai_stack.services.uploads import (
 
 MALFORMED = "This is not a whole multipart body."
 MAX_FIELDS = 100
+SILENT_S = 60.0  # a body that may be large, and whose sender may be slow
 
 
 async def read_form(content_type: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[UploadEvent]:
     """The files and fields of a multipart/form-data body, as they come.
 
     Raises InvalidRequest for a body that is malformed or cut short, TooLarge for a field over
-    MAX_FIELD_BYTES.
+    MAX_FIELD_BYTES, TooSlow for a body that stands still for SILENT_S.
     """
     _, options = parse_options_header(content_type)
     form = Form(options.get(b"boundary", b""))
     try:
-        async for chunk in chunks:
+        async for chunk in moving(chunks):
             for event in form.feed(chunk):
                 yield event
     except ClientDisconnect as error:
         raise InvalidRequest(MALFORMED) from error
     if not form.ended:
         raise InvalidRequest(MALFORMED)
+
+
+async def moving(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of a body as long as they come; TooSlow."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENT_S):
+                chunk = await anext(chunks)
+        except TimeoutError:
+            raise TooSlow from None
+        except StopAsyncIteration:
+            return
+        yield chunk
 
 
 @dataclass

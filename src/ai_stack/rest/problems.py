@@ -14,19 +14,18 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from ai_stack.errors import (
+    REFUSED_BODIES,
     AIStackError,
     InvalidRequest,
     LimitExceeded,
     MethodNotAllowed,
     NotFound,
-    TooBusy,
-    TooLarge,
 )
 from ai_stack.rest.openai import errors as openai
 
 log = logging.getLogger(__name__)
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AI Stack"'}
-KNOWN = {kind.status: kind for kind in (NotFound, MethodNotAllowed, TooLarge, TooBusy)}
+KNOWN = {NotFound.status: NotFound, MethodNotAllowed.status: MethodNotAllowed, **REFUSED_BODIES}
 
 
 def install(app: FastAPI) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ai_stack.errors import AIStackError, InvalidRequest, TooBusy, TooLarge, Unavailable
+from ai_stack.errors import REFUSED_BODIES, AIStackError, InvalidRequest, Unavailable
 from ai_stack.models.departure import Departure
 from ai_stack.models.inference import Operation, Options
 from ai_stack.models.principals import Principal
@@ -126,7 +126,7 @@ async def _received(receive: Receive) -> bytes:
         try:
             message = await receive()
         except HTTPException as error:
-            raise (TooLarge if error.status_code == TooLarge.status else TooBusy) from error
+            raise REFUSED_BODIES.get(error.status_code, AIStackError) from error
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         parts.append(message.get("body", b""))
