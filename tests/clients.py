@@ -13,7 +13,10 @@ LENGTH = 8192
 
 @dataclass
 class Played:
-    """What it serves, what it was asked, and which paths it refuses."""
+    """What it serves, what it was asked, and which paths it refuses.
+
+    With `keys`, a scope list each, it asks for one of them; `shown` is who asked last, by path.
+    """
 
     models: list[str] = field(default_factory=lambda: ["small-chat", "other-chat"])
     embedding: str | None = "small-embedder"
@@ -21,12 +24,35 @@ class Played:
     broken: set[str] = field(default_factory=set)
     calls_tools: bool = True
     url: str = ""
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def admits(self, path: str, token: str, body: dict[str, Any]) -> int:
+        """The status for a token; without keys nobody needs one."""
+        self.shown[path] = token
+        if not self.keys or path == "/health":
+            return 200
+        if token not in self.keys:
+            return 401
+        more = {"manage", *body["scopes"]} if path == "/keys" else set()
+        return 403 if more - set(self.keys[token]) else 200
+
+    def know(self, path: str, token: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        if path == "/auth/me" and self.keys:
+            return {"authentication": "required", "scopes": self.keys[token]}
+        if path == "/keys":
+            id = f"made{len(self.keys)}"
+            self.keys[f"aidb_{id}"] = body["scopes"]
+            return {"id": id, "key": f"aidb_{id}", **body}
+        return self.answer(path, body)
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         if path == "/v1/models":
             known = [*self.models, *([self.embedding] if self.embedding else [])]
             entries = [{"id": m, "object": "model", "context_length": LENGTH} for m in known]
             return {"object": "list", "data": entries}
+        if path == "/health":
+            return {"status": "healthy", "services": {}}
         if path == "/embeddings/models":
             active = [{"model": self.embedding, "state": "active"}] if self.embedding else []
             return {"items": active, "next_cursor": None}
@@ -76,10 +102,13 @@ def gateway(**what: Any) -> Iterator[Played]:
 
         def reply(self, body: dict[str, Any]) -> None:
             played.asked.append((self.path, body))
-            found = None if self.path in played.broken else played.answer(self.path, body)
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            status = played.admits(self.path, token, body)
+            known = played.know(self.path, token, body) if status == 200 else None
+            found = None if self.path in played.broken else known
             error = {"error": {"message": "planted failure", "type": "server_error"}}
             streamed = found is not None and body.get("stream")
-            self.send_response(200 if found is not None else 404)
+            self.send_response(200 if found is not None else 404 if status == 200 else status)
             self.send_header(
                 "Content-Type", "text/event-stream" if streamed else "application/json"
             )

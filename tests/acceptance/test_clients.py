@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 import gguf
@@ -177,3 +178,42 @@ def test_the_stack_says_where_it_is(shell: Shell) -> None:
     found = json.loads((shell.home / ".config/nixos-ai-stack/ai-optimizer.json").read_text())
     assert found["address"] == f"http://127.0.0.1:{shell.environment['AI_STACK_PORT']}"
     assert found["clients"]["llm"]["model"] == "caller"
+
+
+@pytest.fixture
+def asking(shell: Shell) -> Iterator[str]:
+    """A key whose existence has the gateway ask for keys; all are revoked in the end."""
+    shell.stack("connect", "sgpt")
+    made = json.loads(shell.stack("keys", "create", "first", "--scope", "read", "--json"))
+    yield made["key"]
+    for key in json.loads(shell.stack("keys", "list", "--json"))["items"]:
+        shell.stack("keys", "revoke", key["id"])
+
+
+def test_clients_get_keys_where_the_gateway_asks_for_them(shell: Shell, asking: str) -> None:
+    assert "sgpt shows no key" in shell.stack("doctor", status=1)
+    for name in ("llm", "openai"):
+        shell.add(name)
+        said = shell.stack("connect", name, "--verify")
+        assert [line.split()[1] for line in said.splitlines() if " through " in line] == ["ok"] * 4
+        assert f"for {name} (read, infer)" in said
+        assert "Made" not in shell.stack("connect", name)
+    shell.stack("connect", "cursor")
+    server = json.loads((shell.home / ".cursor/mcp.json").read_text())["mcpServers"]["ai-stack"]
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    accepted = {"Accept": "application/json, text/event-stream"}
+    assert httpx.post(server["url"], json=asked, headers=accepted).status_code == 401
+    reply = httpx.post(server["url"], json=asked, headers={**accepted, **server["headers"]})
+    assert (reply.status_code, "result" in reply.json()) == (200, True)
+    keys = {
+        k["name"]: k["scopes"] for k in json.loads(shell.stack("keys", "list", "--json"))["items"]
+    }
+    assert keys["cursor"] == ["infer", "read", "skills", "write"]
+
+
+def test_a_shell_with_few_rights_is_told_what_to_do(shell: Shell, asking: str) -> None:
+    said = shell("env", "AI_STACK_KEY=wrong", "ai-stack", "connect", "sgpt", status=1)
+    assert "The gateway asks who you are: set AI_STACK_KEY, or run `ai-stack login`." in said
+    assert "asks who you are" in shell("env", "AI_STACK_KEY=wrong", "ai-stack", "doctor", status=1)
+    shell("env", f"AI_STACK_KEY={asking}", "ai-stack", "connect", "sgpt")
+    assert asking in (shell.home / ".config/shell_gpt/.sgptrc").read_text()

@@ -207,6 +207,36 @@ def test_an_embedder_that_fails_is_seen(stack: Stack) -> None:
         assert "ai-stack restart embedder" in said(parts.embedding, stack)
 
 
+def test_a_gateway_that_asks_for_keys_is_shown_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in [v for v in os.environ if v.startswith("AI_STACK_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with gateway(keys={"aidb_good": ["read", "infer"]}) as played:
+        monkeypatch.setenv("AI_STACK_URL", played.url)
+        stack = examine(online=False)
+        told = said(parts.credentials, stack)
+        assert "asks who you are: set AI_STACK_KEY, or run `ai-stack login`." in told
+        monkeypatch.setenv("AI_STACK_KEY", "aidb_good")
+        stack = examine(online=False)
+        assert stack.served is not None
+        assert said(parts.credentials, stack) + said(parts.embedding, stack) == ""
+        assert played.shown["/v1/embeddings"] == "aidb_good"
+
+
+def test_clients_that_show_no_key_are_told_where_one_is_wanted(
+    aider: tuple[Stack, Path],
+) -> None:
+    stack, file = aider
+    file.write_text(file.read_text() + "openai-api-key: local\n")
+    assert said(connected.clients, stack) == ""
+    stack.asks = True
+    assert "aider shows no key" in said(connected.clients, stack)
+    file.write_text(file.read_text().replace("local", "aidb_good"))
+    assert said(connected.clients, stack) == ""
+
+
 async def test_engines_that_are_no_help_are_named(tmp_path: Path) -> None:
     none = engines.RawServer([[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"]])
     memory = MemoryEngine()

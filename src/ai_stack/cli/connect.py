@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -11,6 +11,7 @@ import typer
 
 from ai_stack.cli import optimizer
 from ai_stack.cli.clients import (
+    KEY,
     NAMES,
     Client,
     Edit,
@@ -18,12 +19,13 @@ from ai_stack.cli.clients import (
     Target,
     files,
     find_client,
+    keys,
     reachable,
     served,
 )
 from ai_stack.cli.clients.verification import Verdict, verify
 from ai_stack.cli.options import AsJson, print_json, printable, say
-from ai_stack.errors import ModelNotFound, StackError
+from ai_stack.errors import ModelNotFound, StackError, Unauthenticated
 from ai_stack.settings import Settings, load_settings, user_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -53,6 +55,14 @@ def connect(
             file_okay=False,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Key that the client is to show; by default AI_STACK_KEY, or one that is made "
+            "for it where the gateway asks for keys.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the configuration of a client, keeping all else that its files say.
@@ -62,7 +72,11 @@ def connect(
     """
     settings, places = load_settings(), _places(project_dir)
     found = _client(client, project_dir)
-    target = _target(reachable(url or settings.gateway_url), model)
+    key = None if key is None else keys.check(key)
+    target = _target(reachable(url or settings.gateway_url), model, key)
+    if not only_print:
+        _plan(found.edits(target, places))  # a file that is refused is so before a key is made
+    target = _keyed(settings, target, client, key, may_make=not only_print)
     edits = found.edits(target, places)
     told: dict[str, Any] = {"client": client, "address": target.url, "model": target.model}
     if only_print:
@@ -101,9 +115,13 @@ def _places(project: Path | None) -> Places:
     return Places(home, config, llm, project.absolute() if project else None)
 
 
-def _target(url: str, model: str | None) -> Target:
+def _target(url: str, model: str | None, key: str | None) -> Target:
     try:
-        found = served.ask(url)
+        found = served.ask(url, key)
+    except Unauthenticated:
+        if key is None:
+            raise
+        raise Unauthenticated(f"The gateway at {url} does not know this key.") from None
     except StackError:
         if model is None:
             raise
@@ -112,9 +130,23 @@ def _target(url: str, model: str | None) -> Target:
             "not known; connect once more when it runs.",
             file=sys.stderr,
         )
-        return Target(url, model)
+        return Target(url, model, key=key or KEY)
     chosen = _chosen(found, model)
-    return Target(url, chosen.id, chosen.context_length, found.embedding_model)
+    return Target(url, chosen.id, chosen.context_length, found.embedding_model, key or KEY)
+
+
+def _keyed(
+    settings: Settings, target: Target, client: str, given: str | None, *, may_make: bool
+) -> Target:
+    """With the key that the client is to show, of which a person is told."""
+    wanted = keys.Wanted(client, target.url, find_client(client).scopes)
+    try:
+        issued = keys.issue(settings, wanted, given, may_make=may_make)
+    except served.Silent:
+        return replace(target, key=given)
+    if issued.told:
+        print(printable(issued.told), file=sys.stderr)
+    return replace(target, key=issued.key)
 
 
 def _chosen(found: served.Served, model: str | None) -> served.Model:
@@ -137,8 +169,14 @@ def _chosen(found: served.Served, model: str | None) -> served.Model:
 def _apply(settings: Settings, edits: Sequence[Edit]) -> list[files.Written]:
     """Write all files, or none when one of them cannot be understood."""
     ours = optimizer.files_of(optimizer.load(settings))
-    planned = [(edit.path, before := files.read(edit.path), _after(edit, before)) for edit in edits]
-    return [files.write(*plan, keep=str(plan[0]) not in ours) for plan in planned]
+    return [
+        files.write(edit.path, before, after, keep=str(edit.path) not in ours, secret=edit.secret)
+        for edit, before, after in _plan(edits)
+    ]
+
+
+def _plan(edits: Sequence[Edit]) -> list[tuple[Edit, str, str]]:
+    return [(edit, before := files.read(edit.path), _after(edit, before)) for edit in edits]
 
 
 def _after(edit: Edit, before: str) -> str:
@@ -166,6 +204,8 @@ def _steps(client: Client, target: Target, places: Places, edits: Sequence[Edit]
     steps = [*client.steps(target, places)]
     if any(edit.path.name == "mcp.json" for edit in edits) and not served.has_mcp(target.url):
         steps.append("This gateway has no tools at /mcp yet; the entry begins to work with them.")
+    if places.project and any(edit.secret for edit in edits):
+        steps.append("There is a key in it now: keep it out of what you commit.")
     return steps
 
 

@@ -35,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     parts.supervisor,
     parts.parts,
     parts.gateway,
+    parts.credentials,
     parts.embedding,
     servers.postgres,
     servers.redis,

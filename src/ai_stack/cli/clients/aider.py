@@ -2,9 +2,20 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from ai_stack.cli.clients import KEY, Aim, Capability, Edit, Places, Proof, Target, jsonc, yaml
+from ai_stack.cli.clients import (
+    CHAT_SCOPES,
+    Aim,
+    Capability,
+    Edit,
+    Places,
+    Proof,
+    Target,
+    jsonc,
+    yaml,
+)
 
 CONFIGURATION, METADATA = ".aider.conf.yml", ".aider.model.metadata.json"
 QUIET = (
@@ -23,12 +34,14 @@ class Aider:
     """
 
     projects = True
+    scopes = CHAT_SCOPES
 
     def edits(self, target: Target, places: Places) -> Sequence[Edit]:
         folder = places.project or places.home
-        wanted = {"openai-api-base": target.api, "model": f"openai/{target.model}"}
-        absent = {"openai-api-key": KEY}
-        edits = [Edit(folder / CONFIGURATION, lambda text: yaml.merge(text, wanted, absent))]
+        key, absent = target.entries("openai-api-key")
+        wanted = {"openai-api-base": target.api, "model": f"openai/{target.model}", **key}
+        change = partial(yaml.merge, wanted=wanted, absent=absent)
+        edits = [Edit(folder / CONFIGURATION, change, secret=bool(key))]
         if target.context_length:
             metadata = {f"openai/{target.model}": _metadata(target.context_length)}
             edits.append(Edit(folder / METADATA, lambda text: jsonc.merge(text, metadata)))
@@ -43,7 +56,9 @@ class Aider:
             return []
         found = yaml.load(text) or {}
         model = str(found.get("model", "")).removeprefix("openai/")
-        return [Aim(found["openai-api-base"], model)] if "openai-api-base" in found else []
+        if "openai-api-base" not in found:
+            return []
+        return [Aim(found["openai-api-base"], model, found.get("openai-api-key"))]
 
     def proofs(self, target: Target, places: Places) -> Mapping[Capability, Proof]:
         program = shutil.which("aider")

@@ -35,17 +35,18 @@ def read(path: Path) -> str:
         raise Malformed(f"{path} is not UTF-8 text. Nothing was changed.") from None
 
 
-def write(path: Path, before: str, after: str, *, keep: bool) -> Written:
+def write(path: Path, before: str, after: str, *, keep: bool, secret: bool = False) -> Written:
     """Put `after` in the place of `before`; a link stays one, and what it leads to is replaced.
 
-    With `keep` what was there stays beside it, unless something does already.
+    With `keep` what was there stays beside it, unless something does already. A `secret` text is
+    for the user's own eyes, whoever could read the file before.
     """
     if before == after and path.exists():
         return Written(path, changed=False)
     backup = path.with_name(path.name + BACKUP)
     keep = keep and path.exists() and not backup.exists()
     try:
-        _write(path.resolve(), before, after, backup if keep else None)
+        _write(path.resolve(), before, after, backup if keep else None, 0o700 if secret else 0o777)
     except OSError as error:
         raise StackError(
             f"{path} cannot be written: {error.strerror}. If another program manages it, "
@@ -54,8 +55,8 @@ def write(path: Path, before: str, after: str, *, keep: bool) -> Written:
     return Written(path, changed=True, backup=backup if backup.exists() else None)
 
 
-def _write(path: Path, before: str, after: str, backup: Path | None) -> None:
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+def _write(path: Path, before: str, after: str, backup: Path | None, rights: int) -> None:
+    mode = path.stat().st_mode & rights if path.exists() else 0o600
     path.parent.mkdir(parents=True, exist_ok=True)
     if backup is not None:
         replace(backup, before, mode)

@@ -4,25 +4,43 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ai_stack.cli.clients import Aim, Capability, Edit, Places, Proof, Target, yaml
+from ai_stack.cli.clients import (
+    CHAT_SCOPES,
+    KEY,
+    Aim,
+    Capability,
+    Edit,
+    Places,
+    Proof,
+    Target,
+    jsonc,
+    yaml,
+)
 
-FILE = "extra-openai-models.yaml"
+FILE, KEYS = "extra-openai-models.yaml", "keys.json"
 ID = "ai-stack"
 
 
 class Llm:
     """Documented at llm.datasette.io/en/stable/other-models.html.
 
-    The file has no place for embedding models: those come from plugins only.
+    The file has no place for embedding models: those come from plugins only. Keys are kept as
+    `llm keys set` keeps them.
     """
 
     projects = False
+    scopes = CHAT_SCOPES
 
     def edits(self, target: Target, places: Places) -> Sequence[Edit]:
-        wanted = {"model_name": target.model, "api_base": target.api}
+        named = {"api_key_name": ID} if target.key else {}
+        wanted = {"model_name": target.model, "api_base": target.api, **named}
         absent = {"can_stream": True, "supports_tools": True, "supports_schema": True}
         item = ("model_id", ID)
-        return [Edit(places.llm / FILE, lambda text: yaml.upsert(text, (), item, wanted, absent))]
+        edit = Edit(places.llm / FILE, lambda text: yaml.upsert(text, (), item, wanted, absent))
+        if not target.key:
+            return [edit]
+        key = {ID: target.key}
+        return [Edit(places.llm / KEYS, lambda text: jsonc.merge(text, key), secret=True), edit]
 
     def steps(self, target: Target, places: Places) -> Sequence[str]:
         return [
@@ -32,9 +50,14 @@ class Llm:
         ]
 
     def aims(self, path: Path, text: str) -> Sequence[Aim]:
+        if path.name == KEYS:
+            return []
         models = [m for m in yaml.load(text) or [] if isinstance(m, dict)]
         ours = [m for m in models if m.get("model_id") == ID]
-        return [Aim(m.get("api_base", ""), m.get("model_name")) for m in ours]
+        return [
+            Aim(m.get("api_base", ""), m.get("model_name"), m.get("api_key_name", KEY))
+            for m in ours
+        ]
 
     def proofs(self, target: Target, places: Places) -> Mapping[Capability, Proof]:
         program = shutil.which("llm")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ai_stack.cli.clients import KEY, Aim, Capability, Edit, Places, Proof, Target
+from ai_stack.cli.clients import CHAT_SCOPES, KEY, Aim, Capability, Edit, Places, Proof, Target
 
 START_S = 30.0
 CHAT = """
@@ -38,6 +38,7 @@ class OpenAI:
     """Documented in the libraries' READMEs: OPENAI_BASE_URL; OPENAI_API_BASE is the older name."""
 
     projects = False
+    scopes = CHAT_SCOPES
 
     def edits(self, target: Target, places: Places) -> Sequence[Edit]:
         return []
@@ -52,9 +53,9 @@ class OpenAI:
         python = _python()
         if python is None:
             return {}
-        given = tuple(f"{name}={value}" for name, value in _variables(target).items())
+        variables = _variables(target)
         return {
-            capability: Proof(("env", *given, python, "-c", script, model))
+            capability: Proof((python, "-c", script, model), environment=variables)
             for capability, script in PROOFS.items()
             if (model := target.embedding_model if capability == "embeddings" else target.model)
         }
@@ -64,7 +65,7 @@ def _variables(target: Target) -> dict[str, str]:
     return {
         "OPENAI_BASE_URL": target.api,
         "OPENAI_API_BASE": target.api,
-        "OPENAI_API_KEY": KEY,
+        "OPENAI_API_KEY": target.key or KEY,
         "OPENAI_MODEL": target.model,
     }
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ai_stack.cli.clients import KEY, Aim, Capability, Edit, Places, Proof, Target
+from ai_stack.cli.clients import CHAT_SCOPES, Aim, Capability, Edit, Places, Proof, Target
 from ai_stack.cli.clients.files import Malformed
 
 TIMEOUT_S = 600
@@ -15,12 +15,15 @@ class ShellGpt:
     """Documented in its README; it writes missing keys into the file itself, and drops comments."""
 
     projects = False
+    scopes = CHAT_SCOPES
 
     def edits(self, target: Target, places: Places) -> Sequence[Edit]:
-        wanted = {"API_BASE_URL": target.api, "DEFAULT_MODEL": target.model, "USE_LITELLM": "false"}
-        absent = {"OPENAI_API_KEY": KEY, "REQUEST_TIMEOUT": str(TIMEOUT_S)}
+        key, no_key = target.entries("OPENAI_API_KEY")
+        named = {"API_BASE_URL": target.api, "DEFAULT_MODEL": target.model}
+        wanted = {**named, "USE_LITELLM": "false", **key}
+        absent = {**no_key, "REQUEST_TIMEOUT": str(TIMEOUT_S)}
         path = places.home / ".config" / "shell_gpt" / ".sgptrc"  # whatever XDG_CONFIG_HOME says
-        return [Edit(path, lambda text: _changed(text, wanted, absent))]
+        return [Edit(path, lambda text: _changed(text, wanted, absent), secret=bool(key))]
 
     def steps(self, target: Target, places: Places) -> Sequence[str]:
         return ['Ask: sgpt "…"']
@@ -28,7 +31,7 @@ class ShellGpt:
     def aims(self, path: Path, text: str) -> Sequence[Aim]:
         found = _values(text)
         url = found.get("API_BASE_URL", "")
-        return [Aim(url, found.get("DEFAULT_MODEL"))] if url else []
+        return [Aim(url, found.get("DEFAULT_MODEL"), found.get("OPENAI_API_KEY"))] if url else []
 
     def proofs(self, target: Target, places: Places) -> Mapping[Capability, Proof]:
         program = shutil.which("sgpt")

@@ -4,6 +4,7 @@ What the client cannot prove alone is proved over HTTP, as it would ask.
 """
 
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -71,6 +72,7 @@ def _by_itself(proof: Proof) -> None:
             done = subprocess.run(
                 proof.command,
                 cwd=folder,
+                env={**os.environ, **proof.environment},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -116,9 +118,9 @@ def _embeddings(target: Target) -> None:
 
 def _stream(target: Target) -> None:
     body = {**_question(target), "stream": True}
-    with direct(target.url, LONGEST_S) as client:
+    with _client(target) as client:
         address = f"{target.api}/chat/completions"
-        with client.stream("POST", address, json=body, headers=_HEADERS) as reply:
+        with client.stream("POST", address, json=body) as reply:
             if not reply.is_success:
                 reply.read()
                 raise NotProved(_refusal(reply))
@@ -133,12 +135,17 @@ def _question(target: Target, content: str = "Say ok.") -> dict[str, Any]:
 
 
 def _asked(target: Target, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    with direct(target.url, LONGEST_S) as client:
-        reply = client.post(f"{target.api}/{path}", json=body, headers=_HEADERS)
+    with _client(target) as client:
+        reply = client.post(f"{target.api}/{path}", json=body)
     if not reply.is_success:
         raise NotProved(_refusal(reply))
     found: dict[str, Any] = reply.json()
     return found
+
+
+def _client(target: Target) -> httpx.Client:
+    """One that shows what the client itself would show."""
+    return direct(target.url, LONGEST_S, target.key or KEY)
 
 
 def _refusal(reply: httpx.Response) -> str:
@@ -154,7 +161,6 @@ def _expect(good: bool, answer: object) -> None:
         raise NotProved(f"the answer was {shortened(printable(json.dumps(answer)), 200)}")
 
 
-_HEADERS = {"Authorization": f"Bearer {KEY}"}
 _OVER_HTTP: Mapping[Capability, Callable[[Target], None]] = {
     "chat": _chat,
     "stream": _stream,

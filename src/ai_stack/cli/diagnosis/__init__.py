@@ -5,6 +5,7 @@ No check starts or changes anything, and none may fail because something else is
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,8 +13,8 @@ from typing import Any, TypeAlias
 import httpx
 
 from ai_stack.cli.clients import reachable
-from ai_stack.cli.clients.served import Served, ask, direct
-from ai_stack.errors import AIStackError, SettingsError, Unavailable
+from ai_stack.cli.clients.served import Served, ask, direct, standing
+from ai_stack.errors import Forbidden, SettingsError, StackError, Unauthenticated, Unavailable
 from ai_stack.settings import SUPERVISED, Settings, load_settings, read_settings
 from ai_stack.supervisor import StackStatus, control, folder
 
@@ -30,7 +31,10 @@ class Finding:
 
 @dataclass(slots=True)
 class Stack:
-    """What could be learned of a stack; what is down is None."""
+    """What could be learned of a stack; what is down is None.
+
+    `refusal` is why the gateway does not tell what it serves; `asks` is whether it wants keys.
+    """
 
     settings: Settings
     wrong_settings: list[SettingsError] = field(default_factory=list)
@@ -38,6 +42,8 @@ class Stack:
     status: StackStatus | None = None
     health: dict[str, Any] | None = None
     served: Served | None = None
+    refusal: str = ""
+    asks: bool = False
     online: bool = False
 
     @property
@@ -62,7 +68,7 @@ def examine(online: bool) -> Stack:
         stack.status = _status(settings)
     stack.health = _health(stack.url)
     if stack.health is not None:
-        stack.served = _served(stack.url)
+        _look(stack)
     return stack
 
 
@@ -101,8 +107,11 @@ def _health(url: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "services" in found else None
 
 
-def _served(url: str) -> Served | None:
-    try:
-        return ask(url)
-    except AIStackError:
-        return None
+def _look(stack: Stack) -> None:
+    """See what the gateway serves, as far as it tells this one."""
+    with suppress(StackError):
+        try:
+            stack.asks = standing(stack.url).required
+            stack.served = ask(stack.url)
+        except (Unauthenticated, Forbidden) as error:
+            stack.refusal = error.message

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_stack.cli import optimizer
-from ai_stack.cli.clients import NAMES, files, find_client, gateway_of
+from ai_stack.cli.clients import KEY, NAMES, files, find_client, gateway_of
 from ai_stack.cli.diagnosis import Finding, Stack
 from ai_stack.errors import AIStackError
 
@@ -66,6 +66,9 @@ def _file(stack: Stack, name: str, row: Mapping[str, Any], path: Path) -> Iterat
         elif address == stack.url and not _serves(stack, aim.model):
             what = f"{name} asks for the model {aim.model}, by {path}."
             yield Finding("clients", what, "It is not served any more: requests fail.", again)
+        elif address == stack.url and stack.asks and aim.key == KEY:
+            what = f"{name} shows no key, by {path}."
+            yield Finding("clients", what, "The gateway asks for one, and refuses it.", again)
 
 
 def _serves(stack: Stack, model: str | None) -> bool:

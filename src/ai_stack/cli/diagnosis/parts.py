@@ -14,6 +14,7 @@ from ai_stack.supervisor.parts import LLAMA_CPP
 
 GOOD = ("healthy", "disabled")
 EMBEDDING_S = 10.0
+NOT_LET = (401, 403)  # of these credentials it tells, and not of the embedder
 WELL = ("running", "done")
 
 
@@ -81,6 +82,17 @@ def gateway(stack: Stack) -> Iterator[Finding]:
             )
 
 
+def credentials(stack: Stack) -> Iterator[Finding]:
+    """What the gateway does not tell this shell."""
+    if stack.refusal:
+        yield Finding(
+            "credentials",
+            stack.refusal,
+            "What it serves cannot be looked at, and most commands of this shell are refused.",
+            "set AI_STACK_KEY, or run `ai-stack login`",
+        )
+
+
 def embedding(stack: Stack) -> Iterator[Finding]:
     """An embedder that answers pings may hang all the same, and searches with it."""
     if stack.served is None or stack.served.embedding_model is None:
@@ -88,7 +100,8 @@ def embedding(stack: Stack) -> Iterator[Finding]:
     body = {"model": stack.served.embedding_model, "input": "heron"}
     with direct(stack.url, EMBEDDING_S) as client:
         try:
-            failed = client.post(f"{stack.url}/v1/embeddings", json=body).is_error
+            reply = client.post(f"{stack.url}/v1/embeddings", json=body)
+            failed = reply.is_error and reply.status_code not in NOT_LET
         except httpx.HTTPError:
             failed = True
     if failed:
