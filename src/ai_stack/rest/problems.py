@@ -25,7 +25,11 @@ from ai_stack.rest.openai import errors as openai
 
 log = logging.getLogger(__name__)
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AI Stack"'}
-KNOWN = {NotFound.status: NotFound, MethodNotAllowed.status: MethodNotAllowed, **REFUSED_BODIES}
+KNOWN: Mapping[int, type[AIStackError]] = {
+    NotFound.status: NotFound,
+    MethodNotAllowed.status: MethodNotAllowed,
+    **REFUSED_BODIES,
+}
 
 
 def install(app: FastAPI) -> None:
