@@ -116,7 +116,7 @@ run_tests() {
     "$venv/bin/mypy"
     "$venv/bin/python" scripts/check_skills.py
     "$venv/bin/lint-imports"
-    "$venv/bin/python" -m pytest -m "not plants" "${folders[@]}"
+    "$venv/bin/python" -m pytest -m "not plants" --durations=20 "${folders[@]}"
 }
 
 if [[ ${1:-} == test ]]; then

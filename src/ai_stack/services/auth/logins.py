@@ -65,11 +65,6 @@ class Logins:
                 await self._record(tx, "login.end", user_id, {})
         return user_id
 
-    async def end_all(self, user_id: UUID) -> int:
-        """End every login of a user; how many there were."""
-        async with self.database.control() as tx:
-            return await logins.delete_all(tx, user_id)
-
     async def sweep(self) -> int:
         """Forget the logins that are over; how many there were."""
         return await logins.sweep(self.database)
