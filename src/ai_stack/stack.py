@@ -1,7 +1,7 @@
 """The one place that builds things: a Stack of services over the doors that the settings name."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from ai_stack.services.auth.issuers import Issuer, open_issuers
 from ai_stack.services.auth.keys import Keys
 from ai_stack.services.auth.oidc import SignOn
 from ai_stack.services.auth.projects import Projects
-from ai_stack.services.auth.secrets import open_secrets
+from ai_stack.services.auth.secrets import Secrets, open_secrets
 from ai_stack.services.backup import shelf
 from ai_stack.services.documents import Documents
 from ai_stack.services.embedding import Array, Models
@@ -173,8 +173,7 @@ def _assembled(settings: Settings, doors: Doors) -> Stack:
     secrets = open_secrets(settings.secrets)
     issuers = open_issuers(settings.issuers)
     accounts = Accounts.of(database, secrets, doors.own_key, issuers, settings)
-    mode = "required" if issuers and settings.auth == "auto" else settings.auth
-    identity = Identity(database, secrets, mode, settings.auth_grace_s, accounts.readers)
+    identity = _identity(settings, database, secrets, accounts, issuers)
     working = _working(settings, doors, answering, identity)
     stored = StoredResponses(database)
     inference, runs = answering.inference, working.runs
@@ -214,6 +213,24 @@ def _assembled(settings: Settings, doors: Doors) -> Stack:
         health=HealthChecks(_probes(settings, doors, inference)),
         telemetry=doors.telemetry,
         scrape=Scrape(settings, doors.telemetry, database, doors.models, doors.vectors, inference),
+    )
+
+
+def _identity(
+    settings: Settings,
+    database: Database,
+    secrets: Secrets,
+    accounts: Accounts,
+    issuers: Sequence[Issuer],
+) -> Identity:
+    return Identity(
+        database,
+        secrets,
+        "required" if issuers and settings.auth == "auto" else settings.auth,
+        settings.auth_grace_s,
+        accounts.readers,
+        accounts.logins.lookups,
+        accounts.tokens.signing.forget,
     )
 
 

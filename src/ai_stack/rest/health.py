@@ -1,5 +1,7 @@
 """Health over REST."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from ai_stack.errors import AIStackError
@@ -7,6 +9,8 @@ from ai_stack.models.health import PartHealth
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import PUBLIC, JsonRoute, UseStack
 from ai_stack.stack import Stack
+
+KNOWN_S = 0.5  # strangers may keep the look-ups busy, and health is asked by who is in a hurry
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=JsonRoute)
 
@@ -34,9 +38,11 @@ async def ready(stack: UseStack) -> Response:
 
 
 async def _is_known(stack: Stack, request: Request) -> bool:
+    """Whether it is known in time who asks; whoever is not is told no details."""
     try:
-        await stack.identity.resolve(request.state.carried)
-    except AIStackError:
+        async with asyncio.timeout(KNOWN_S):
+            await stack.identity.resolve(request.state.carried)
+    except (AIStackError, TimeoutError):
         return False
     return True
 

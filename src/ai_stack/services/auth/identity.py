@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
@@ -27,6 +27,7 @@ from ai_stack.models.principals import (
 from ai_stack.models.trust import Credential, Limits, Membership
 from ai_stack.services.auth import credentials as tokens
 from ai_stack.services.auth.credentials import Carried, Pairs
+from ai_stack.services.auth.lookups import Lookups
 from ai_stack.services.auth.secrets import Secrets
 
 Mode: TypeAlias = Literal["auto", "off", "required"]
@@ -34,7 +35,6 @@ Mode: TypeAlias = Literal["auto", "off", "required"]
 Reader: TypeAlias = Callable[[str], Awaitable[Credential | None]]
 
 KNOWN = 10_000
-LOOKUPS = 3  # at once, so that strangers' tokens do not take every connection
 RETRY_S, USES_S, REMEMBERED_S = 1.0, 30.0, 5.0
 LOCAL = Principal()
 REFUSED = "These credentials are not valid, or not any more."
@@ -44,19 +44,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Identity:
-    """Resolves what a request carries to a Principal; `readers` know the kinds of tokens."""
+    """Resolves what a request carries to a Principal; `readers` know the kinds of tokens.
+
+    `heard` is called as rights have changed, for what else is remembered of them.
+    """
 
     database: Database
     secrets: Secrets
     mode: Mode
     grace_s: float
     readers: tuple[Reader, ...] = ()
+    lookups: Lookups = field(default_factory=Lookups)
+    heard: Callable[[], None] = lambda: None
     _known: dict[bytes, tuple[Principal, float]] = field(default_factory=dict)
     _required: bool = True
     _heard_at: float = float("-inf")
     _changes: int = 0
     _uses: dict[str, datetime] = field(default_factory=dict)
-    _lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKUPS))
 
     @property
     def is_required(self) -> bool:
@@ -83,9 +87,7 @@ class Identity:
         if found is not None:
             return found
         carried = tokens.read(pairs)
-        if carried.token is None or "." in carried.token:  # a JWT's issuer may have to be asked
-            return await self._resolved(pairs, carried)
-        async with self._lookups:
+        async with self._turn(carried.token):
             return self.known(pairs) or await self._resolved(pairs, carried)
 
     async def _resolved(self, pairs: Pairs, carried: Carried) -> Principal:
@@ -102,7 +104,7 @@ class Identity:
             return await self._local(carried), float("inf")
         if carried.token is None:
             raise Unauthenticated
-        credential = await self.credential(carried.token)
+        credential = await self._credential(carried.token)
         until = float("inf") if credential.expires_at is None else credential.expires_at.timestamp()
         return principal_of(credential, carried.project), until
 
@@ -115,6 +117,15 @@ class Identity:
 
     async def credential(self, token: str) -> Credential:
         """What is known of a token, whatever its kind; Unauthenticated."""
+        async with self._turn(token):
+            return await self._credential(token)
+
+    def _turn(self, token: str | None) -> AbstractAsyncContextManager[None]:
+        """A turn to look a token up. A JWT's issuer may have to be asked, so what reads those
+        takes a turn by itself, once a signature is proven."""
+        return nullcontext() if token is None or "." in token else self.lookups
+
+    async def _credential(self, token: str) -> Credential:
         if not token or len(token) > tokens.LONGEST or not token.isascii():
             raise Unauthenticated(REFUSED)
         for read in (self._operator, self._key, *self.readers):
@@ -177,6 +188,7 @@ class Identity:
     def _forget(self) -> None:
         self._changes += 1
         self._known.clear()
+        self.heard()
 
     async def _follow(self) -> None:
         while True:

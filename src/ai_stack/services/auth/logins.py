@@ -1,7 +1,7 @@
 """What a browser or a shell holds after a login: begun, read on every use, ended."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from ai_stack.database.logins import Kind
 from ai_stack.errors import Unauthenticated
 from ai_stack.models.trust import Credential
 from ai_stack.services.auth.credentials import LOGIN, hidden, new_login
+from ai_stack.services.auth.lookups import Lookups
 from ai_stack.services.auth.secrets import Secrets
 
 
@@ -21,6 +22,7 @@ class Logins:
     secrets: Secrets
     browser_s: float = 12 * 3600
     shell_s: float = 30 * 86400
+    lookups: Lookups = field(default_factory=Lookups)
 
     def lasts_s(self, kind: Kind) -> float:
         """For how long a login of this kind holds."""
@@ -59,7 +61,7 @@ class Logins:
 
     async def end(self, token: str) -> UUID | None:
         """End one login; whose it was, None where it had ended before."""
-        async with self.database.control() as tx:
+        async with self.lookups, self.database.control() as tx:
             user_id = await logins.delete(tx, self._hash(token))
             if user_id is not None:
                 await self._record(tx, "login.end", user_id, {})

@@ -1,9 +1,11 @@
 """The keys that sign the stack's own tokens: made, sealed, rotated and published."""
 
+import asyncio
 import base64
 import secrets
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -21,14 +23,18 @@ from ai_stack.services.encryption import envelopes
 ALGORITHM, CURVE = "ES256", "P-256"
 PURPOSE = "signing keys"
 LONGEST = timedelta(hours=1)  # that a token holds, so a retired key verifies no longer
+KEPT_S = 1.0  # strangers ask for the keys as often as they like, and invent ids of some
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class SigningKeys:
     """Keys in the database, each in an envelope under `sealing`, which is not there."""
 
     database: Database
     sealing: bytes
+    _kept: Mapping[str, ECKey] = field(default_factory=dict)
+    _kept_until: float = float("-inf")
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def current(self) -> tuple[str, ECKey]:
         """The key that signs now and its id, made where there is none."""
@@ -44,18 +50,23 @@ class SigningKeys:
         return sealed.id, key
 
     async def find(self, id: str) -> ECKey | None:
-        """A key that verifies still."""
-        found = await signing_keys.keys(self.database, id)
-        return self._opened(found[0]) if found else None
+        """A key that verified KEPT_S ago or later; `stands` knows whether it does now."""
+        return (await self._verifying()).get(id)
+
+    async def stands(self, id: str) -> bool:
+        """Whether a key verifies at this moment, for what it has signed."""
+        return bool(await signing_keys.keys(self.database, id))
 
     async def published(self) -> list[Mapping[str, Any]]:
         """The public parts of the keys that verify, as a JWK Set has them."""
-        opened = [(key.id, self._opened(key)) for key in await signing_keys.keys(self.database)]
         return [
             {**key.as_dict(private=False), "kid": id, "use": "sig", "alg": ALGORITHM}
-            for id, key in opened
-            if key is not None
+            for id, key in (await self._verifying()).items()
         ]
+
+    def forget(self) -> None:
+        """Ask the database again: keys may have changed."""
+        self._kept_until = float("-inf")
 
     async def rotate(self, principal: Principal, *, at_once: bool = False) -> str:
         """Sign with another key from now on; its id.
@@ -71,6 +82,20 @@ class SigningKeys:
         """Forget the keys that verify nothing any more; how many there were."""
         return await signing_keys.sweep(self.database)
 
+    async def _verifying(self) -> Mapping[str, ECKey]:
+        """The keys that verify, the current one first; asked for once in KEPT_S at most."""
+        async with self._asking:
+            if time.monotonic() >= self._kept_until:
+                self._kept_until = time.monotonic() + KEPT_S  # unless they change meanwhile
+                try:
+                    sealed = await signing_keys.keys(self.database)
+                except BaseException:
+                    self.forget()
+                    raise
+                opened = {key.id: self._opened(key) for key in sealed}
+                self._kept = {id: key for id, key in opened.items() if key is not None}
+            return self._kept
+
     async def _renew(self, verifies: timedelta | None, actor: str = "gateway") -> None:
         id, sealed = self._made()
         async with self.database.control() as tx:
@@ -78,6 +103,7 @@ class SigningKeys:
                 await signing_keys.retire(tx, verifies)
             if await signing_keys.insert(tx, id, sealed):
                 await audit.record(tx, actor, "signing_key.rotate", id)
+        self.forget()
 
     async def _sealed(self) -> SealedKey | None:
         """The current key."""

@@ -126,7 +126,10 @@ class Tokens:
         claims = proven(unproven, key, [ALGORITHM], audiences=[AUDIENCE], now=now)
         if claims["exp"] <= now:  # both clocks are ours
             raise Unauthenticated(REFUSED)
-        found = await self._made_by(claims)
+        async with self.logins.lookups:
+            if not await self.signing.stands(unproven.kid):
+                raise Unauthenticated(REFUSED)
+            found = await self._made_by(claims)
         return _bounded(found, _scopes(claims.get("scope"), ""), claims, claims["exp"])
 
     async def _made_by(self, claims: Claims) -> Credential:
@@ -149,8 +152,9 @@ class Tokens:
         claims = proven(
             unproven, key, issuer.algorithms, audiences=issuer.audience, now=time.time()
         )
-        user_id = await users.user_of(self.database, issuer.issuer, claims["sub"])
-        found = user_id and await credentials.find_user(self.database, user_id)
+        async with self.logins.lookups:
+            user_id = await users.user_of(self.database, issuer.issuer, claims["sub"])
+            found = user_id and await credentials.find_user(self.database, user_id)
         if not found:
             raise Unauthenticated(REFUSED)
         claim, scopes = issuer.scopes_claim, EVERY_SCOPE
