@@ -10,9 +10,10 @@ import httpx
 import psycopg
 import pytest
 
+from ai_stack.errors import TooBusy
 from ai_stack.models.principals import EVERY_SCOPE, Principal, Scope
 from ai_stack.models.trust import NewKey, NewUser, User
-from ai_stack.services.auth.devices import ALPHABET, LETTERS, MOST_WAITING, WRONG_FREE
+from ai_stack.services.auth.devices import ALPHABET, LETTERS, MOST_HERE, MOST_WAITING, WRONG_FREE
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack
 from gateways import gateway
@@ -146,7 +147,7 @@ async def test_who_is_suspended_meanwhile_lets_nobody_in(
     waits = await start(shell)
     await decide(browser, waits["user_code"], "approve")
     await stack.accounts.users.set_state(ADMIN, user.name, "suspended")
-    assert (await poll(shell, waits["device_code"]))["error"] == "access_denied"
+    assert (await poll(shell, waits["device_code"]))["error"] == "expired_token"
 
 
 async def test_nobody_approves_who_was_not_shown_the_page(
@@ -239,6 +240,29 @@ async def test_only_so_many_wait(shell: httpx.AsyncClient, database_url: str) ->
     await start(shell)
     with psycopg.connect(database_url) as owner:
         assert owner.execute("SELECT count(*) FROM control.devices").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "same", "other"),
+    [
+        ("192.0.2.7", ["192.0.2.7", "::ffff:192.0.2.7"], ["192.0.2.8", ""]),
+        ("2001:db8::1", ["2001:db8::ffff", "2001:db8:0:0:9::1"], ["2001:db8:0:1::1", "::1"]),
+    ],
+)
+async def test_one_address_does_not_take_the_place_of_others(
+    stack: Stack, database_url: str, theirs: str, same: list[str], other: list[str]
+) -> None:
+    sql(database_url, "DELETE FROM control.devices")
+    for n in range(MOST_HERE):
+        address = theirs if n % 2 else same[0]
+        await stack.devices.start("a stranger's", address)
+    for address in (theirs, *same):
+        with pytest.raises(TooBusy):
+            await stack.devices.start("one more", address)
+    for address in other:
+        await stack.devices.start("another's", address)
+    sql(database_url, "UPDATE control.devices SET expires_at = now() - interval '1s'")
+    await stack.devices.start("later", theirs)
 
 
 async def test_what_a_shell_calls_itself_is_shown_as_text(

@@ -25,6 +25,12 @@ class Device:
     expires_at: datetime
 
 
+async def addresses(tx: Transaction) -> list[str]:
+    """From where each shell waits. Those that are over go."""
+    await tx.execute("DELETE FROM devices WHERE expires_at < now()")
+    return [row[0] for row in await tx.rows("SELECT address FROM devices")]
+
+
 async def insert(
     tx: Transaction,
     hash: bytes,
@@ -36,8 +42,7 @@ async def insert(
     lasts: timedelta,
     most: int,
 ) -> bool:
-    """Add a shell that waits; False while as many wait as may. Those that are over go."""
-    await tx.execute("DELETE FROM devices WHERE expires_at < now()")
+    """Add a shell that waits; False while as many wait as may."""
     done = await tx.execute(
         "INSERT INTO devices (hash, code, name, address, interval_s, expires_at)"
         " SELECT %(hash)s, %(code)s, %(name)s, %(address)s, %(interval)s, now() + %(lasts)s"

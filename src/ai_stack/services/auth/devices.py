@@ -12,6 +12,7 @@ from ai_stack.errors import InvalidRequest, LimitExceeded, NotFound, TooBusy, Un
 from ai_stack.models.trust import Credential
 from ai_stack.services.auth.credentials import hidden
 from ai_stack.services.auth.logins import Logins
+from ai_stack.services.auth.passwords import network
 from ai_stack.services.auth.secrets import Secrets
 
 # No vowels, so no words; no two that look or sound alike. Ten are 43 bits.
@@ -19,7 +20,7 @@ ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 LETTERS = 10
 LASTS = timedelta(minutes=10)
 INTERVAL_S, LONGER_S = 5, 5
-MOST_WAITING = 1000
+MOST_WAITING, MOST_HERE = 1000, 50  # of all, and of one address or network
 WRONG_FREE, WRONG_WITHIN = 10, timedelta(minutes=10)
 LONGEST_NAME = 100
 
@@ -67,12 +68,14 @@ class Devices:
     async def start(self, name: str, address: str) -> Started:
         """Have a shell wait, under the name that it gives itself.
 
-        Raises InvalidRequest, and TooBusy while too many wait.
+        Raises InvalidRequest, and TooBusy while too many wait, there or anywhere.
         """
         _check_name(name)
         device_code, user_code = f"aidb_device_{secrets.token_urlsafe(32)}", new_user_code()
-        async with self.database.control() as tx:
-            added = await devices.insert(
+        async with self.logins.lookups, self.database.control() as tx:
+            here = network(address)
+            waiting = [network(one) for one in await devices.addresses(tx)].count(here)
+            added = waiting < MOST_HERE and await devices.insert(
                 tx,
                 self._hash(device_code),
                 self._hash(user_code),
@@ -112,7 +115,7 @@ class Devices:
 
     async def poll(self, device_code: str) -> Polled:
         """How it stands with a shell, which gets its login once; of no shell's it is over."""
-        async with self.database.control() as tx:
+        async with self.logins.lookups, self.database.control() as tx:
             found = await devices.polled(tx, self._hash(device_code), LONGER_S)
         if found is None:
             return Polled("expired_token")
