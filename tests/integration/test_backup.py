@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,17 +25,18 @@ from ai_stack.caches.conversations import open_conversations
 from ai_stack.caches.counters import Count, open_counters
 from ai_stack.database import Database, dumps, open_database, replacing
 from ai_stack.database.migrating import migrate, revisions
-from ai_stack.errors import Conflict, DatabaseUnavailable, StackError
+from ai_stack.errors import Conflict, DatabaseUnavailable, StackError, Unavailable
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
 from ai_stack.services.backup import Manifest, bundle, shelf
 from ai_stack.services.backup.creating import Made, create
 from ai_stack.services.backup.restoring import Wish, restore
 from ai_stack.services.backup.schedule import Daily
+from ai_stack.services.backup.standby import standby_of
 from ai_stack.services.backup.verifying import verify
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
-from ai_stack.supervisor import postgres, swap
+from ai_stack.supervisor import folder, postgres, swap
 from stacks import stack as supervised
 
 ME = Principal()
@@ -139,6 +141,138 @@ async def test_what_is_replaced_can_be_kept(
     target = elsewhere(filled, tmp_path, empty_url)
     await restore(target, made.path, [], Wish(replace=True, keep=True))
     assert databases(empty_url) == ["restored", "restored_replaced"]
+    before = rows(empty_url)
+    with pytest.raises(StackError, match="restored_replaced is there"):
+        await restore(target, made.path, [], Wish(replace=True))
+    assert databases(empty_url) == ["restored", "restored_replaced"]
+    assert rows(empty_url) == before
+
+
+async def test_secrets_elsewhere_are_kept_with_what_is_replaced(
+    filled: Settings, stack: Stack, empty_url: str, tmp_path: Path
+) -> None:
+    key = pyrage.x25519.Identity.generate()
+    sealed = filled.model_copy(update={"backup_recipients": str(key.to_public())})
+    made = await create(sealed)
+    place = tmp_path / "apart" / "secrets"
+    target = elsewhere(filled, tmp_path, empty_url).model_copy(update={"secrets_dir": place})
+    place.mkdir(parents=True)
+    (place / "pepper").write_text("old")
+    migrate(empty_url)
+    await restore(target, made.path, [key], Wish(replace=True, keep=True))
+    assert (place / "pepper").read_bytes() == (filled.secrets / "pepper").read_bytes()
+    (kept,) = place.parent.glob("secrets.replaced-*")
+    assert (kept / "pepper").read_text() == "old"
+    made.path.unlink()
+
+
+@pytest.mark.parametrize("is_filled", [True, False])
+async def test_a_stack_that_does_not_stop_keeps_its_database(
+    is_filled: bool, made: Made, filled: Settings, empty_url: str, tmp_path: Path
+) -> None:
+    if is_filled:
+        migrate(empty_url)
+        fill(empty_url)
+    before = rows(empty_url) if is_filled else None
+    target = elsewhere(filled, tmp_path, empty_url)
+    target.data_dir.mkdir()
+    held = folder.lock(target.data_dir)  # it runs, and nobody answers who could stop it
+    with held, pytest.raises(Unavailable, match="nothing was touched"):
+        await restore(target, made.path, [], Wish(replace=is_filled))
+    assert databases(empty_url) == ["restored"]
+    assert await dumps.is_empty(empty_url) != is_filled
+    assert before is None or rows(empty_url) == before
+    assert swap.read(target.data_dir) is None
+
+
+def fill(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(insert("since"))
+
+
+async def test_all_is_as_before_where_a_database_cannot_be_renamed(
+    made: Made, filled: Settings, empty_url: str, tmp_path: Path
+) -> None:
+    migrate(empty_url)
+    fill(empty_url)
+    target, before = elsewhere(filled, tmp_path, empty_url), rows(empty_url)
+    (target.data_dir / "imports").mkdir(parents=True)
+    (target.data_dir / "imports" / "mine").write_text("old")
+    # A receiver of its log, which a restore does not disconnect.
+    with (
+        psycopg.connect(empty_url, replication="database", autocommit=True),
+        pytest.raises(StackError, match="is not replaced"),
+    ):
+        await restore(target, made.path, [], Wish(replace=True))
+    assert rows(empty_url) == before
+    assert databases(empty_url) == ["restored"]
+    assert (target.data_dir / "imports" / "mine").read_text() == "old"
+    assert swap.read(target.data_dir) is None
+
+
+KILLING = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from ai_stack.services.backup.restoring import Wish, restore
+from ai_stack.settings import load_settings
+from ai_stack.supervisor import swap
+to = swap.to
+def killed(data, work, state):
+    found = to(data, work, state)
+    if state == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+swap.to = killed
+if sys.argv[2] == "reverting":
+    async def fail(*given):
+        raise OSError
+    swap._forward = fail
+asyncio.run(restore(load_settings(), Path(sys.argv[1]), [], Wish(replace=True)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "found"),
+    [
+        ("building", "old"),
+        ("committed", "new"),
+        ("swapped", "new"),
+        ("served", "new"),
+        ("reverting", "old"),
+    ],
+)
+async def test_a_kill_leaves_the_old_or_the_new_database_and_its_files(
+    at: str, found: str, made: Made, filled: Settings, empty_url: str, tmp_path: Path
+) -> None:
+    migrate(empty_url)
+    fill(empty_url)
+    target, before = elsewhere(filled, tmp_path, empty_url), rows(empty_url)
+    data = target.data_dir
+    (data / "imports").mkdir(parents=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "AI_STACK_DATA_DIR": str(data),
+        "AI_STACK_CONFIG_DIR": str(tmp_path / "none"),
+        "AI_STACK_DATABASE_URL": empty_url,
+        "AI_STACK_REDIS_URL": "memory:",
+        "AI_STACK_VECTORS_URL": "memory:",
+    }
+    command = [sys.executable, "-c", KILLING, str(made.path), at]
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # a start that comes no further
+        environment["AI_STACK_PORT"] = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "ai_stack", "up"]
+        done = await asyncio.to_thread(subprocess.run, command, env=environment, check=False)
+    assert done.returncode == 1
+    assert (data / "imports" / "a b.md").exists() == (found == "new")
+    swap.answered(data)
+    await swap.settle(data, standby_of(target))
+    assert rows(empty_url) == (before if found == "old" else rows(str(filled.database)))
+    assert (data / "imports" / "a b.md").exists() == (found == "new")
+    assert databases(empty_url) == ["restored"]
+    assert swap.read(data) is None
 
 
 def databases(url: str) -> list[str]:
@@ -400,6 +534,39 @@ def test_the_old_data_come_back_where_the_new_do_not_serve() -> None:
             assert not left & {swap.STAGING, swap.REPLACED, swap.JOURNAL}
     finally:
         shutil.rmtree(folder)
+
+
+def test_the_old_database_of_a_server_comes_back_with_the_old_secrets(
+    made: Made, empty_url: str
+) -> None:
+    place = Path("/tmp") / f"ai-stack-there-{os.getpid()}"
+    place.mkdir()
+    migrate(empty_url)
+    fill(empty_url)
+    try:
+        wanted = {"AI_STACK_DATABASE_URL": empty_url, "AI_STACK_VECTORS_URL": "pgvector:"}
+        with supervised(place / "data", chosen=("redis-kept",), **wanted) as running:
+            (place / "data" / "imports").mkdir(parents=True)
+            (place / "data" / "imports" / "mine").write_text("old")
+            verb = [sys.executable, "-m", "ai_stack", "backup", "restore", str(made.path)]
+            with socket.create_server(("127.0.0.1", running.settings.port)):
+                done = subprocess.run(
+                    [*verb, "--yes", "--replace"],
+                    env=running.environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            assert "the old is back" in done.stderr
+            with psycopg.connect(empty_url) as connection:
+                query = "SELECT content FROM aidb.documents"
+                assert connection.execute(query).fetchall() == [("since",)]
+            assert databases(empty_url) == ["restored"]
+            assert (place / "data" / "imports" / "mine").read_text() == "old"
+            left = {path.name for path in (place / "data").iterdir()}
+            assert not left & {swap.STAGING, swap.REPLACED, swap.JOURNAL}
+    finally:
+        shutil.rmtree(place)
 
 
 def test_recovery_to_a_point_in_time(tmp_path: Path) -> None:

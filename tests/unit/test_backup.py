@@ -1,5 +1,6 @@
 """Backups: the file's format and its damage, the keys, the swap at every step, the shelf."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -16,9 +17,11 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from ai_stack.database import replacing
+from ai_stack.database.dumps import Snapshot
 from ai_stack.errors import AIStackError, NotFound, SettingsError, StackError
 from ai_stack.models.backups import Probe
-from ai_stack.services.backup import Header, Manifest, bundle, shelf, sources
+from ai_stack.services.backup import Header, Manifest, bundle, creating, shelf, silent, sources
 from ai_stack.services.backup.ages import read_identities, read_recipients
 from ai_stack.services.backup.bundle import Damaged
 from ai_stack.services.backup.checking import find, refuse_newer
@@ -236,31 +239,67 @@ def build(items: list[swap.Item]) -> None:
             (built / "file").write_text("new")
 
 
-def state(data: Path) -> str:
+class Server:
+    """The databases of a server by their names, renamed as PostgreSQL does: together or not."""
+
+    place = "db at host"
+
+    def __init__(self) -> None:
+        self.databases = {"db": "old"}
+
+    def make(self) -> None:
+        self._become({**self.databases, "db_restoring": "new"})
+
+    async def forward(self) -> None:
+        if "db_restoring" in self.databases:
+            self._become({"db": "new", "db_replaced": self.databases["db"]})
+
+    async def backward(self) -> None:
+        if "db_replaced" in self.databases:
+            self._become({"db": self.databases["db_replaced"], "db_restoring": "new"})
+
+    async def clear(self, *, replaced: bool) -> None:
+        gone = "db_replaced" if replaced else "db_restoring"
+        self._become({name: v for name, v in self.databases.items() if name != gone})
+
+    def _become(self, databases: dict[str, str]) -> None:
+        self.databases = databases
+
+
+def state(data: Path, server: Server) -> str:
     """`old` or `new`; anything between the two is a failure."""
     found = (
         (data / "one" / "file").read_text(),
         (data / "two").exists(),
         (data / "out" / "three").read_text(),
+        server.databases["db"],
     )
-    return {("old", False, "old"): "old", ("new", True, "new"): "new"}[found]
+    return {("old", False, "old", "old"): "old", ("new", True, "new", "new"): "new"}[found]
 
 
-def restored(data: Path, items: list[swap.Item]) -> None:
-    work = swap.begin(data, "b", items)
+def planned(items: list[swap.Item], *, keep: bool = False) -> swap.Swap:
+    return swap.Swap("b", "building", tuple(items), Server.place, keep=keep)
+
+
+async def swapped(data: Path, items: list[swap.Item], server: Server) -> swap.Swap:
+    work = swap.begin(data, planned(items))
     build(items)
+    server.make()
     swap.answered(data)  # nothing has been swapped, so nothing is noted
-    swap.commit(data, work)
+    return await swap.commit(data, work, server)
+
+
+async def restored(data: Path, items: list[swap.Item], server: Server) -> None:
+    await swapped(data, items, server)
     swap.answered(data)
+    assert server.databases["db_replaced"] == "old"
     found = swap.read(data)
     assert found is not None
-    swap.finish(data, found)
+    await swap.finish(data, found, server)
 
 
-def taken_back(data: Path, items: list[swap.Item]) -> None:
-    work = swap.begin(data, "b", items)
-    build(items)
-    swap.revert(data, swap.commit(data, work))
+async def taken_back(data: Path, items: list[swap.Item], server: Server) -> None:
+    await swap.revert(data, await swapped(data, items, server), server)
 
 
 @pytest.mark.parametrize("work", [restored, taken_back])
@@ -273,18 +312,19 @@ def test_a_kill_at_every_step_leaves_the_old_or_the_new(
     while True:
         data = tmp_path / str(step)
         data.mkdir()
-        items = laid_out(data)
-        if not killed(monkeypatch, step, partial(work, data, items)):
+        items, server = laid_out(data), Server()
+        if not killed(monkeypatch, step, partial(work, data, items, server)):
             break
         for second in (step % 3, 99):
-            killed(monkeypatch, second, partial(swap.settle, data))
-        swap.settle(data)
-        seen.add(state(data))
+            killed(monkeypatch, second, partial(swap.settle, data, server))
+        asyncio.run(swap.settle(data, server))
+        seen.add(state(data, server))
         left = swap.read(data)
         assert left is None or left.state in ("swapped", "served"), step
         step += 1
     assert step > 10
-    assert state(data) == ("new" if work is restored else "old")
+    assert state(data, server) == ("new" if work is restored else "old")
+    assert set(server.databases) == {"db"}
     assert seen == {"old", "new"}
     assert not (data / swap.STAGING).exists()
     assert not (data / swap.REPLACED).exists()
@@ -298,8 +338,9 @@ def killed(monkeypatch: pytest.MonkeyPatch, step: int, work) -> bool:
         for name in ("rename", "replace", "unlink"):
             patch.setattr(Path, name, counted(getattr(Path, name), left))
         patch.setattr("shutil.rmtree", counted(swap.shutil.rmtree, left))
+        patch.setattr(Server, "_become", counted(Server._become, left))
         try:
-            work()
+            asyncio.run(work())
         except Killed:
             return True
     return False
@@ -315,16 +356,54 @@ def counted(original, left: list[int]):
     return change
 
 
-def test_two_restores_at_once_are_refused(tmp_path: Path) -> None:
+async def test_two_restores_at_once_are_refused(tmp_path: Path) -> None:
     with swap.only_one(tmp_path):
         assert swap.is_held(tmp_path)
         with pytest.raises(StackError, match="going on"), swap.only_one(tmp_path):
             pass
-        swap.begin(tmp_path, "b", [])
-        assert swap.settle(tmp_path) == []  # it is at work
+        swap.begin(tmp_path, swap.Swap("b", "building"))
+        assert await swap.settle(tmp_path) == []  # it is at work
     assert not swap.is_held(tmp_path)
-    assert "broken off" in swap.settle(tmp_path)[0]
-    assert swap.settle(tmp_path) == []
+    assert "broken off" in (await swap.settle(tmp_path))[0]
+    assert await swap.settle(tmp_path) == []
+
+
+async def test_no_other_database_is_touched_than_the_one_written_down(tmp_path: Path) -> None:
+    items, server, other = laid_out(tmp_path), Server(), Server()
+    other.place = "db at another"
+    swap.to(tmp_path, await swapped(tmp_path, items, server), "reverting")
+    for wrong in (other, None):
+        with pytest.raises(StackError, match="db at host"):
+            await swap.settle(tmp_path, wrong)
+    assert state(tmp_path, server) == "new"
+    await swap.settle(tmp_path, server)
+    assert state(tmp_path, server) == "old"
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_what_is_kept_is_all_that_was_replaced(is_killed: bool, tmp_path: Path) -> None:
+    items, server = laid_out(tmp_path), Server()
+    work = swap.begin(tmp_path, planned(items, keep=True))
+    build(items)
+    server.make()
+    work = swap.to(tmp_path, await swap.commit(tmp_path, work, server), "served")
+    if is_killed:  # the next start is to know what was asked for
+        assert "kept" in (await swap.settle(tmp_path, server))[0]
+    else:
+        await swap.finish(tmp_path, work, server)
+    assert state(tmp_path, server) == "new"
+    assert server.databases["db_replaced"] == "old"
+    (inside,) = tmp_path.glob("replaced-*")
+    (outside,) = (tmp_path / "out").glob("three.replaced-*")
+    assert (inside / "one" / "file").read_text() == outside.read_text() == "old"
+    swap.begin(tmp_path, planned(items))
+    assert (inside.exists(), outside.exists()) == (True, True)
+
+
+def test_a_database_is_named_without_its_password() -> None:
+    url = "postgresql://me:hush@host:5433/db?sslmode=disable"
+    assert replacing.place_of(url) == "db at host:5433"
+    assert replacing.place_of("postgresql://me@/db?host=/run/x") == "db at /run/x"
 
 
 # The shelf -----------------------------------------------------------------------------------
@@ -383,6 +462,23 @@ def test_a_name_finds_a_bundle_or_says_that_there_is_none(tmp_path: Path) -> Non
     assert (find(tmp_path), find(old.parent), find(new)) == (new, old, new)
 
 
+def test_the_newest_is_the_one_made_last_whatever_its_name(tmp_path: Path) -> None:
+    moment = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    first = shelve(tmp_path, moment)
+    second = first.with_name("120000-2.aibackup")
+    first.rename(second)
+    shelve(tmp_path, moment)
+    assert find(tmp_path) == second  # of one second, the higher number
+    tenth = second.with_name("120000-10.aibackup")
+    second.rename(tenth)
+    assert find(tmp_path) == shelf.shelved(tmp_path)[0].path == tenth
+    later = shelve(tmp_path, moment.replace(microsecond=9))
+    assert find(tmp_path) == shelf.shelved(tmp_path)[0].path == later
+    shelve(tmp_path, moment).rename(tmp_path / "20261129" / "130000.aibackup")
+    east = shelve(tmp_path, moment.replace(minute=5))  # the clock went back an hour before it
+    assert find(tmp_path) == shelf.shelved(tmp_path)[0].path == east
+
+
 def test_a_failed_daily_backup_is_told(tmp_path: Path) -> None:
     assert shelf.standing(tmp_path) == shelf.Standing(None, "")
     (tmp_path / shelf.FAILURE).write_text(json.dumps({"at": "", "message": "pg_dump: /secret"}))
@@ -425,6 +521,29 @@ def test_restored_settings_name_no_server_and_no_folder(tmp_path: Path) -> None:
     places = "POSTGRES_HOST=db\nAI_STACK_DATA_DIR=/x\nAI_STACK_VECTORS_URL=pgvector:\n"
     text = f"AI_STACK_PORT=8100\n{places}"
     assert sources.moved(text) == "AI_STACK_PORT=8100\n"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_master_key_that_no_backup_holds_is_told(
+    encrypted: bool, apart: bool, tmp_path: Path
+) -> None:
+    place = tmp_path / "elsewhere" if apart else tmp_path / "data" / "secrets" / "master"
+    settings = settings_in(tmp_path, f"AI_STACK_MASTER_KEY_FILE={place}\n")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(bytes(32))
+    told = warnings(settings, encrypted=encrypted, sealed=True)
+    assert ("keep it apart" in told) == apart
+    assert ("that it lacks" in told) == (not apart and not encrypted)
+    assert "master" not in warnings(settings, encrypted=encrypted, sealed=False)
+
+
+def warnings(settings: Settings, *, encrypted: bool, sealed: bool) -> str:
+    """What a backup of these settings warns of."""
+    moment = Snapshot("", 18, "0001", 1, None, {}, (), (), sealed)
+    servers, recipients = sources.Servers("", "", ""), ("somebody",) if encrypted else ()
+    made = creating._Creation(settings, servers, moment, recipients, silent)
+    return " ".join(made._warnings())
 
 
 def test_links_and_special_files_are_left_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ai_stack.cli import optimizer
 from ai_stack.cli.display import Display, LiveDisplay, PlainDisplay, table_of
 from ai_stack.errors import AIStackError, StackError, Unavailable
 from ai_stack.settings import Settings, load_settings
-from ai_stack.supervisor import StackStatus, control, folder, session
+from ai_stack.supervisor import StackStatus, control, folder, session, swap
 from ai_stack.supervisor.supervisor import StartFailed, Supervisor
 
 NOT_RUNNING = 3
@@ -112,10 +112,19 @@ async def _session(settings: Settings, display: Display, background: bool) -> bo
         tasks.append(asyncio.create_task(_once_healthy(supervisor, settings, display, background)))
 
     try:
-        return await session.run(settings, display.say, attend)
+        return await session.run(settings, display.say, attend, server=_broken_off(settings))
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _broken_off(settings: Settings) -> swap.Server | None:
+    """The server of a restore that was broken off; what knows it is loaded for that alone."""
+    if swap.read(settings.data_dir) is None:
+        return None
+    from ai_stack.services.backup.standby import standby_of  # noqa: PLC0415
+
+    return standby_of(settings)
 
 
 async def _once_healthy(

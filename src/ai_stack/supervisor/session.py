@@ -20,10 +20,12 @@ async def run(
     say: Line,
     attend: Callable[[Supervisor], None],
     describe: Describe = parts.describe,
+    server: swap.Server | None = None,
 ) -> bool:
     """Run the stack until it is stopped; True when it is to be started anew.
 
-    `attend` receives the supervisor before it starts. Raises AlreadyRunning, StackError with
+    `attend` receives the supervisor before it starts; `server` is that of the database, for a
+    restore that was broken off. Raises AlreadyRunning, StackError with
     what is wrong and what to do, and StartFailed with the parts that did not start.
     """
     check_exposure(settings, has_credentials=False)  # nothing runs yet that could tell of any
@@ -32,7 +34,7 @@ async def run(
     settings = settings.model_copy(update={"data_dir": data})
     folder.make(data)
     with folder.lock(data):
-        for told in swap.settle(data):
+        for told in await swap.settle(data, server):
             say(told)
         folder.check_layout(data)
         folder.check_space(data)

@@ -4,17 +4,20 @@ other: what is done next stands in a file, and each step may be done again.
 building: the old is in force, and what was built is to go. committed: the new is to take its
 place. swapped: it has, and the old lies beside. served: the new has answered, and the old is to
 go. reverting: the new did not answer, and the old is to come back.
+
+Of a database on a server it knows only the steps, which whoever knows the server takes.
 """
 
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from ai_stack.errors import StackError
 
@@ -34,11 +37,35 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A restore of a bundle, and how far it is."""
+    """A restore of a bundle, and how far it is.
+
+    `database` is the one on a server that is to be replaced or, `in_place`, was empty and is
+    filled; `keep`: what is replaced is not to be removed.
+    """
 
     bundle: str
     state: State
     items: tuple[Item, ...] = ()
+    database: str = ""
+    in_place: bool = False
+    keep: bool = False
+
+
+class Server(Protocol):
+    """A database on a server, and the restored one beside it; each step may be taken again."""
+
+    @property
+    def place(self) -> str:
+        """Which database it is, without what is secret."""
+
+    async def forward(self) -> None:
+        """Give the restored one the name of the old, which gets another."""
+
+    async def backward(self) -> None:
+        """Give the old one its name back."""
+
+    async def clear(self, *, replaced: bool) -> None:
+        """Remove the one that was replaced, or else the one that was to replace it."""
 
 
 def inside(data: Path, name: str) -> Item:
@@ -87,11 +114,10 @@ def read(data: Path) -> Swap | None:
         raise StackError(f"{data / JOURNAL} cannot be read ({error}); nothing was done.") from None
 
 
-def begin(data: Path, bundle: str, items: Sequence[Item]) -> Swap:
+def begin(data: Path, planned: Swap) -> Swap:
     """Write down what is to be built, before anything is."""
-    swap = Swap(bundle, "building", tuple(items))
-    _clear(swap, data)
-    return to(data, swap, "building")
+    _clear(planned, data)
+    return to(data, planned, "building")
 
 
 def to(data: Path, swap: Swap, state: State) -> Swap:
@@ -106,37 +132,48 @@ def to(data: Path, swap: Swap, state: State) -> Swap:
     return swap
 
 
-def commit(data: Path, swap: Swap) -> Swap:
+async def commit(data: Path, swap: Swap, server: Server | None = None) -> Swap:
     """Put what was built in its place; the caller holds the data folder, and nothing runs on it."""
-    return _forward(data, to(data, swap, "committed"))
+    return await _forward(data, to(data, swap, "committed"), server)
 
 
-def revert(data: Path, swap: Swap) -> None:
+async def revert(data: Path, swap: Swap, server: Server | None = None) -> None:
     """Put the old back in its place, and remove what had replaced it."""
-    _backward(data, to(data, swap, "reverting"))
+    await _backward(data, to(data, swap, "reverting"), server)
 
 
-def settle(data: Path, *, own: bool = False) -> list[str]:
+async def settle(data: Path, server: Server | None = None, *, own: bool = False) -> list[str]:
     """Finish or undo what a restore left when it was killed; what was done, in words.
 
-    The caller holds the data folder; `own`: it holds the right to restore as well.
+    The caller holds the data folder; `own`: it holds the right to restore as well. StackError
+    where a database is concerned that is not the one of the server.
     """
     swap = read(data)
     if swap is None or (not own and is_held(data)):
         return []
     if swap.state == "building":
-        finish(data, swap)
-        return [f"the restore of {swap.bundle} was broken off: the data are as before it"]
+        await finish(data, swap, server)
+        return [f"the restore of {swap.bundle} was broken off: {_as_before(swap)}"]
     if swap.state == "committed":
-        _forward(data, swap)
+        await _forward(data, swap, server)
         return [f"the restore of {swap.bundle} is complete: the data are those of the backup"]
     if swap.state == "reverting":
-        _backward(data, swap)
-        return [f"the restore of {swap.bundle} was taken back: the data are as before it"]
+        await _backward(data, swap, server)
+        return [f"the restore of {swap.bundle} was taken back: {_as_before(swap)}"]
     if swap.state == "served":
-        finish(data, swap)
-        return [f"the data from before the restore of {swap.bundle} are removed"]
+        await finish(data, swap, server)
+        word = "kept" if swap.keep else "removed"
+        return [f"the data from before the restore of {swap.bundle} are {word}"]
     return [f"the data are those of {swap.bundle}; the old ones wait until they have answered"]
+
+
+def _as_before(swap: Swap) -> str:
+    if swap.in_place:
+        return (
+            f"the files are as before it, and the database {swap.database}, which was empty, may "
+            "hold some of it; `ai-stack backup restore --replace` replaces that"
+        )
+    return "the data are as before it"
 
 
 def answered(data: Path) -> None:
@@ -146,14 +183,35 @@ def answered(data: Path) -> None:
         to(data, swap, "served")
 
 
-def finish(data: Path, swap: Swap) -> None:
-    """Remove what is not in force, and what was written down about it."""
+async def finish(data: Path, swap: Swap, server: Server | None = None) -> None:
+    """Remove what is not in force, and what was written down about it; keep what is to be kept."""
+    served = swap.state == "served"
+    found = _server_of(swap, server)
+    if found is not None and not (served and swap.keep):
+        await found.clear(replaced=served)
+    if served and swap.keep:
+        _keep(swap, data)
     _clear(swap, data)
     (data / JOURNAL).unlink(missing_ok=True)
     sync(data)
 
 
-def _forward(data: Path, swap: Swap) -> Swap:
+def _server_of(swap: Swap, server: Server | None) -> Server | None:
+    """The server of a database that is replaced; None where none is."""
+    if not swap.database or swap.in_place:
+        return None
+    if server is None or server.place != swap.database:
+        raise StackError(
+            f"A restore of {swap.bundle} into the database {swap.database} was broken off, and "
+            "the settings name another: name that one again, and start. Nothing was done."
+        )
+    return server
+
+
+async def _forward(data: Path, swap: Swap, server: Server | None) -> Swap:
+    found = _server_of(swap, server)
+    if found is not None:
+        await found.forward()
     for item in swap.items:
         if not _exists(item.built):
             continue
@@ -163,13 +221,34 @@ def _forward(data: Path, swap: Swap) -> Swap:
     return to(data, swap, "swapped")
 
 
-def _backward(data: Path, swap: Swap) -> None:
+async def _backward(data: Path, swap: Swap, server: Server | None) -> None:
+    found = _server_of(swap, server)
+    if found is not None:
+        await found.backward()
     for item in swap.items:
         if _exists(item.place) and not _exists(item.built):
             _move(item.place, item.built)
         if _exists(item.old):
             _move(item.old, item.place)
-    finish(data, to(data, swap, "building"))
+    await finish(data, to(data, swap, "building"), server)
+
+
+def _keep(swap: Swap, data: Path) -> None:
+    """Give what was replaced names that no later restore removes."""
+    now = int(time.time())
+    for item in swap.items:
+        place = Path(item.place)
+        if Path(item.old).parent != data / REPLACED and _holds(Path(item.old)):
+            _move(item.old, str(place.with_name(f"{place.name}.{REPLACED}-{now}")))
+    if _holds(data / REPLACED):
+        _move(str(data / REPLACED), str(data / f"{REPLACED}-{now}"))
+
+
+def _holds(path: Path) -> bool:
+    """Whether there is something: an empty folder is not worth keeping."""
+    if path.is_dir() and not path.is_symlink():
+        return any(path.iterdir())
+    return _exists(str(path))
 
 
 def _clear(swap: Swap, data: Path) -> None:

@@ -25,7 +25,7 @@ from ai_stack.services.backup import (
     sources,
 )
 from ai_stack.services.backup.checking import Checked
-from ai_stack.services.backup.sources import ENV, OPTIMIZER, Servers
+from ai_stack.services.backup.sources import ENV, OPTIMIZER
 from ai_stack.settings import Settings
 from ai_stack.supervisor import programs, swap
 from ai_stack.supervisor.account import Account
@@ -233,9 +233,9 @@ class _Ahead:
         return False
 
 
-async def queue_reindex(servers: Servers) -> str:
+async def queue_reindex(url: str) -> str:
     """Have the worker write the vector index anew, from the vectors in the database; the run."""
-    database = await open_database(servers.gateway, connections=2)
+    database = await open_database(url, connections=2)
     try:
         async with database.transaction(DEFAULT_PROJECT) as tx:
             id = await runs.insert(tx, Principal(), "reindex", {"fresh": False})

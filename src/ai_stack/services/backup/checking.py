@@ -8,7 +8,16 @@ from typing import Any
 
 from ai_stack.database import migrating
 from ai_stack.errors import NotFound, StackError
-from ai_stack.services.backup import DATABASE, SUFFIX, Header, Manifest, Progress, bundle, silent
+from ai_stack.services.backup import (
+    DATABASE,
+    SUFFIX,
+    Header,
+    Manifest,
+    Progress,
+    bundle,
+    shelf,
+    silent,
+)
 from ai_stack.supervisor import programs
 
 
@@ -35,10 +44,10 @@ class _Seen:
 def find(name: Path) -> Path:
     """The bundle that is meant: a file, or the newest one in a folder; NotFound without any."""
     if name.is_dir():
-        found = sorted(name.rglob(f"[!.]*{SUFFIX}"))
+        found = shelf.ordered(name.rglob(f"[!.]*{SUFFIX}"))
         if not found:
             raise NotFound(f"There is no backup in {name}.")
-        return found[-1]
+        return found[0].path
     if not name.is_file():
         raise NotFound(f"There is no backup {name}.")
     return name

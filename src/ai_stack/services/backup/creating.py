@@ -44,6 +44,10 @@ WITHOUT_SECRETS = (
     "the settings are to be given anew. AI_STACK_BACKUP_RECIPIENTS encrypts backups."
 )
 SEALED = "It holds sealed values, which open only with the master key that it lacks: keep {folder}."
+APART = (
+    "It holds sealed values, which open only with the master key. That does not lie in {folder}, "
+    "so no backup holds it: keep it apart."
+)
 UNREAD = "It lacks what the user that made it may not read: {paths}."
 WHOLE_BYTES = 16 << 20
 
@@ -153,7 +157,7 @@ class _Creation:
 
     def _header(self, now: datetime) -> Header:
         moment, encrypted = self.moment, bool(self.recipients)
-        at = now.astimezone(UTC).isoformat(timespec="seconds")
+        at = now.astimezone(UTC).isoformat(timespec="microseconds")
         return Header(at, __version__, moment.revision, moment.major, encrypted)
 
     def _files(self, writer: Writer) -> None:
@@ -204,10 +208,19 @@ class _Creation:
 
     def _warnings(self) -> tuple[str, ...]:
         unread = [UNREAD.format(paths=", ".join(self.unread[:10]))] if self.unread else []
-        if self.recipients:
-            return tuple(unread)
-        sealed = SEALED.format(folder=self.settings.secrets)
-        return (WITHOUT_SECRETS, *([sealed] if self.moment.sealed else []), *unread)
+        plain = [] if self.recipients else [WITHOUT_SECRETS]
+        return (*plain, *self._sealed(), *unread)
+
+    def _sealed(self) -> Iterator[str]:
+        """Where the master key is to be found, where it is needed and this backup lacks it."""
+        if not self.moment.sealed:
+            return
+        master, folder = self.settings.master_file.resolve(), self.settings.secrets
+        held = {path.resolve() for _, path in sources.secrets(self.settings)}
+        if master not in held:
+            yield APART.format(folder=folder)
+        elif not self.recipients:
+            yield SEALED.format(folder=folder)
 
 
 @asynccontextmanager

@@ -29,8 +29,20 @@ class Shelved:
 
 def shelved(folder: Path) -> list[Shelved]:
     """The backups of a folder, the newest first."""
-    found = [_look(path) for path in folder.glob(f"*/[!.]*{SUFFIX}")]
-    return sorted(found, key=lambda each: each.made_at, reverse=True)
+    return ordered(folder.glob(f"*/[!.]*{SUFFIX}"))
+
+
+def ordered(paths: Iterable[Path]) -> list[Shelved]:
+    """These backups, the newest first, by the time that their headers tell.
+
+    Names tell the local time, which goes back; of one moment the one with the higher number in
+    its name is the later.
+    """
+    return sorted(map(_look, paths), key=_age, reverse=True)
+
+
+def _age(each: Shelved) -> tuple[float, int, str]:
+    return each.made_at, len(each.path.name), str(each.path)
 
 
 def _look(path: Path) -> Shelved:
@@ -88,7 +100,7 @@ def superfluous(found: Iterable[Shelved], days: int, weeks: int) -> list[Shelved
 
 def _newest(found: Iterable[Shelved], period: str, count: int) -> list[Shelved]:
     newest: dict[str, Shelved] = {}
-    for each in sorted(found, key=lambda one: one.made_at, reverse=True):
+    for each in sorted(found, key=_age, reverse=True):
         moment = datetime.fromtimestamp(each.made_at, UTC).astimezone()
         newest.setdefault(moment.strftime(period), each)
     return list(newest.values())[:count]
