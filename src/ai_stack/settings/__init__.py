@@ -201,6 +201,11 @@ def variables(names: Iterable[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in {*names} - ours if name in os.environ}
 
 
+def environment_with(more: Mapping[str, str]) -> dict[str, str]:
+    """All variables of this process and more, for a program that the user has chosen."""
+    return {**os.environ, **more}
+
+
 def plain_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The few variables that any child may see: no setting and no secret among them."""
     source = os.environ if environment is None else environment

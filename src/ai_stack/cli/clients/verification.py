@@ -4,7 +4,6 @@ What the client cannot prove alone is proved over HTTP, as it would ask.
 """
 
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from ai_stack.cli.clients import CAPABILITIES, KEY, Capability, Proof, Target
 from ai_stack.cli.clients.served import direct
 from ai_stack.cli.options import printable, shortened
 from ai_stack.errors import AIStackError
+from ai_stack.settings import environment_with
 
 LONGEST_S = 300.0
 REPORT = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
@@ -72,7 +72,7 @@ def _by_itself(proof: Proof) -> None:
             done = subprocess.run(
                 proof.command,
                 cwd=folder,
-                env={**os.environ, **proof.environment},
+                env=environment_with(proof.environment),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
