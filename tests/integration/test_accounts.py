@@ -21,6 +21,7 @@ from ai_stack.database import credentials
 from ai_stack.errors import AIStackError, Forbidden, LimitExceeded, Unauthenticated
 from ai_stack.models.principals import DEFAULT_PROJECT, EVERY_SCOPE, Principal, Scope
 from ai_stack.models.trust import NewKey, NewUser
+from ai_stack.services.auth.credentials import new_key, new_login
 from ai_stack.services.auth.hashing import Hashing
 from ai_stack.services.auth.passwords import Passwords
 from ai_stack.settings import Settings
@@ -231,6 +232,27 @@ async def test_a_browser_logs_in_and_out(client: httpx.AsyncClient, name: str) -
         assert not browser.cookies
         stolen = {"Cookie": f"aidb_session={held['aidb_session']}"}
         await until(401, lambda: me(client, stolen))
+
+
+async def test_a_cookie_of_a_neighbour_locks_nobody_out(
+    client: httpx.AsyncClient, name: str
+) -> None:
+    """A page on another port, or another path, can plant one beside that of a login."""
+    body = {"name": name, "password": GOOD}
+    own = {"Origin": str(client.base_url).rstrip("/")}
+    stale = (await client.post("/auth/login", json=body)).cookies["aidb_session"]
+    fresh = (await client.post("/auth/login", json=body)).cookies["aidb_session"]
+    client.cookies.clear()
+    for planted in ("x", new_login(), new_key()[1], stale):
+        for pair in ((planted, fresh), (fresh, planted)):
+            both = {"Cookie": "; ".join(f"aidb_session={one}" for one in pair), **own}
+            assert (await client.get("/auth/me", headers=both)).json()["name"] == name
+            made = await client.post("/auth/token", json={}, headers=both)
+            assert made.status_code == 201, made.text
+            assert name in (await client.get("/login", headers=both)).text
+    assert (await client.post("/auth/logout", headers=both)).status_code == 204
+    for token in (stale, fresh):
+        await until(401, lambda token=token: me(client, {"Cookie": f"aidb_session={token}"}))
 
 
 async def test_another_page_logs_nobody_in(client: httpx.AsyncClient, name: str) -> None:

@@ -339,6 +339,13 @@ def test_behind_nginx_its_name_and_scheme_count_and_no_stranger_s(
             assert inside.is_success, inside.text
             assert "Secure" not in inside.headers["set-cookie"]
             assert "Secure" in outside.headers["set-cookie"]
+            held = outside.headers["set-cookie"].partition(";")[0]
+            assert held.startswith("__Host-aidb_session=")
+            http.cookies.clear()
+            # She is known, and has no project yet; by the other name she would be nobody.
+            for cookie, status in ((held, 403), (held.removeprefix("__Host-"), 401)):
+                asked = http.get("/auth/me", headers={**named, "Cookie": cookie})
+                assert asked.status_code == status
             lying = {"X-Forwarded-Proto": "http", "Forwarded": "proto=http"}
             outside = http.post("/auth/login", json=login, headers={**named, **lying})
             assert "Secure" in outside.headers["set-cookie"]

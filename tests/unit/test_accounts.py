@@ -215,7 +215,9 @@ def test_nobody_is_logged_in_by_another_page() -> None:
 def test_the_cookie_is_for_this_gateway_and_no_script() -> None:
     plain = cookies.begun("aidb_login_x", asked(), 60.5)
     assert plain == "aidb_session=aidb_login_x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"
-    assert cookies.begun("t", asked(scheme="https"), 1).endswith("; SameSite=Lax; Secure")
+    safe = cookies.begun("t", asked(scheme="https"), 1)
+    assert safe == "__Host-aidb_session=t; Path=/; Max-Age=1; HttpOnly; SameSite=Lax; Secure"
+    assert cookies.ended(asked(scheme="https")).startswith("__Host-aidb_session=; Path=/; Max-Age")
     assert "aidb_session=; Path=/; Max-Age=0;" in cookies.ended(asked())
 
 

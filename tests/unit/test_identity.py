@@ -11,13 +11,17 @@ import pytest
 from ai_stack.errors import Forbidden, Unauthenticated
 from ai_stack.models.principals import EVERY_SCOPE, Principal, Scope
 from ai_stack.models.trust import Credential, Membership, Owner
+from ai_stack.rest.gate import Head
 from ai_stack.services.auth import credentials
 from ai_stack.services.auth.credentials import (
+    MOST_LOGINS,
+    OVER_TLS,
     digest,
     hidden,
     id_of_key,
     is_operator,
     new_key,
+    new_login,
     operator_token,
     read,
     same,
@@ -72,6 +76,29 @@ def test_a_cookie_alone_is_a_cookie() -> None:
 def test_what_contradicts_itself_is_refused(pairs: credentials.Pairs) -> None:
     with pytest.raises(Unauthenticated):
         read(pairs)
+
+
+def test_of_several_logins_none_locks_a_person_out() -> None:
+    one, other = new_login(), new_login()
+    several = read(((COOKIE, f"aidb_session={one}; aidb_session={other}".encode()),))
+    assert set(several.logins) == {one, other}
+    assert several.by_cookie
+    planted = f"aidb_session=; aidb_session={one}; aidb_session={ONE}".encode()
+    assert read(((COOKIE, planted),)).logins == (one,)
+    many = "; ".join(f"aidb_session={new_login()}" for _ in range(MOST_LOGINS + 1))
+    for pairs in (((COOKIE, many.encode()),), ((COOKIE, planted), bearer(ONE))):
+        with pytest.raises(Unauthenticated):
+            read(pairs)
+
+
+def test_by_tls_only_the_cookie_counts_that_no_neighbour_can_set() -> None:
+    both = b"aidb_session=" + OTHER.encode() + b"; __Host-aidb_session=" + ONE.encode()
+    head = Head.read([(COOKIE, both)])
+    assert read(head.carried_by("https")).token == ONE
+    assert read(head.carried_by("http")).token == OTHER
+    alone = Head.read([(COOKIE, b"aidb_session=" + ONE.encode())])
+    assert read(alone.carried_by("https")).token is None
+    assert read(Head.read([(OVER_TLS, both)]).carried_by("http")).token is None
 
 
 @pytest.mark.parametrize("value", [b"Bearer", b"Bearer ", b"Bearer \t"])

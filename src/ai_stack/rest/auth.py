@@ -65,8 +65,9 @@ class RotationBody(BaseModel):
 async def log_in(stack: UseStack, request: Request, body: LoginBody) -> Response:
     """Log in by name and password.
 
-    A browser gets the cookie `aidb_session`, a shell `token`, which is told this once. A wrong
-    name answers as a wrong password does; after failures 429 says for how long to wait.
+    A browser gets the cookie `aidb_session`, by https `__Host-aidb_session`; a shell `token`,
+    which is told this once. A wrong name answers as a wrong password does; after failures 429
+    says for how long to wait.
     """
     cookies.check_page(request.scope, stack.settings.public_url)
     password = body.password.get_secret_value()
@@ -84,8 +85,8 @@ async def log_out(stack: UseStack, request: Request) -> Response:
     """End the login that this request is made with; harmless where it has ended before."""
     carried = _carried(request)
     cookies.check_origin(request.scope, request.state.carried, stack.settings.public_url)
-    if carried.token is not None:
-        await stack.accounts.logins.end(carried.token)
+    for token in carried.logins or ([carried.token] if carried.token else []):
+        await stack.accounts.logins.end(token)
     cookie = {"Set-Cookie": cookies.ended(request.scope)} if carried.by_cookie else {}
     return Response(status_code=204, headers={**UNCACHED, **cookie})
 
@@ -110,10 +111,10 @@ async def make_token(stack: UseStack, caller: Known, request: Request, body: Tok
     It is for the project of this request, and ends early when the key or user does.
     """
     scopes = None if body.scopes is None else frozenset(body.scopes)
-    lasts, carried = timedelta(seconds=body.lasts_s), _carried(request).token or ""
-    return respond(
-        _issued(await stack.accounts.tokens.issue(caller, carried, scopes, lasts)), 201, UNCACHED
-    )
+    lasts, carried = timedelta(seconds=body.lasts_s), _carried(request)
+    token = (await stack.identity.login(carried))[1] if carried.logins else carried.token or ""
+    issued = await stack.accounts.tokens.issue(caller, token, scopes, lasts)
+    return respond(_issued(issued), 201, UNCACHED)
 
 
 @router.get("/.well-known/jwks.json", dependencies=[PUBLIC])

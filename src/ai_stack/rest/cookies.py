@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.types import Scope
 
 from ai_stack.errors import Forbidden
-from ai_stack.services.auth.credentials import COOKIE, Pairs
+from ai_stack.services.auth.credentials import COOKIE, COOKIES, SAFE_COOKIE, Pairs
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 EXPLICIT = (b"authorization", b"x-api-key")  # what no page can have a browser send by itself
@@ -21,7 +21,7 @@ def check_origin(scope: Scope, carried: Pairs, public_url: str | None) -> None:
     """Return for what may change something; Forbidden for a cookie that another page had sent."""
     if scope["method"] in SAFE or any(name in EXPLICIT for name, _ in carried):
         return
-    if any(name == b"cookie" and MARK in value for name, value in carried):
+    if any(name in COOKIES and MARK in value for name, value in carried):
         told = _told(scope)
         if told != [b"same-origin"] and not is_own(scope, public_url):
             raise Forbidden(FOREIGN)
@@ -57,8 +57,11 @@ def ended(scope: Scope) -> str:
 
 
 def _set(scope: Scope, value: str, lasts_s: int) -> str:
-    parts = [f"{COOKIE}={value}", "Path=/", f"Max-Age={lasts_s}", "HttpOnly", "SameSite=Lax"]
-    return "; ".join(parts + (["Secure"] if scope["scheme"] == "https" else []))
+    """Over https by a name that no neighbour of this host can set a cookie of."""
+    is_safe = scope["scheme"] == "https"
+    name = SAFE_COOKIE if is_safe else COOKIE
+    parts = [f"{name}={value}", "Path=/", f"Max-Age={lasts_s}", "HttpOnly", "SameSite=Lax"]
+    return "; ".join(parts + (["Secure"] if is_safe else []))
 
 
 def _told(scope: Scope) -> list[bytes]:

@@ -19,7 +19,7 @@ from ai_stack.errors import TooBusy, TooLarge
 from ai_stack.models.identifiers import new_hex
 from ai_stack.rest import limits
 from ai_stack.rest.problems import problem
-from ai_stack.services.auth.credentials import CARRIERS
+from ai_stack.services.auth.credentials import CARRIERS, OVER_TLS
 from ai_stack.telemetry.requests import REQUEST
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -54,7 +54,7 @@ class Gate:
         request_id = scope["state"]["request_id"] = new_hex()
         REQUEST.set(scope)
         head = Head.read(scope["headers"])
-        scope["state"]["carried"] = tuple(head.carried)
+        scope["state"]["carried"] = head.carried_by(scope["scheme"])
         scope["state"]["declared"] = head.declared
         if head.is_abroad:
             scope["state"]["abroad"] = True
@@ -97,6 +97,12 @@ class Head:
     def is_abroad(self) -> bool:
         """Whether a page of another site, or of another port, has a browser ask for it."""
         return self.site in ABROAD and self.mode != b"navigate"
+
+    def carried_by(self, scheme: str) -> tuple[tuple[bytes, bytes], ...]:
+        """What says who asks; by https cookies go by another name."""
+        if scheme != "https":
+            return tuple(self.carried)
+        return tuple((OVER_TLS if n == b"cookie" else n, value) for n, value in self.carried)
 
     @classmethod
     def read(cls, headers: Iterable[tuple[bytes, bytes]]) -> "Head":

@@ -116,8 +116,7 @@ async def person_of(request: Request) -> tuple[Credential, str] | None:
         carried = read(request.state.carried)
         if not carried.by_cookie or LOGIN.fullmatch(carried.token or "") is None:
             return None
-        token = carried.token or ""
-        return await stack.identity.credential(token), token
+        return await stack.identity.login(carried)
     except Unauthenticated:
         return None
 

@@ -18,21 +18,30 @@ from ai_stack.errors import Unauthenticated
 KEY = re.compile(r"aidb_([a-z2-7]{8})_([a-z2-7]{52})_([a-z2-7]{7})")
 LOGIN = re.compile(r"aidb_login_([a-z2-7]{52})")
 OPERATOR = re.compile(r"aidb_operator_([0-9a-f]{1,16})_([0-9a-f]{64})")
-COOKIE = "aidb_session"
+COOKIE, SAFE_COOKIE = "aidb_session", "__Host-aidb_session"
+OVER_TLS = b"cookie (tls)"  # what the gate calls a cookie that came by https; no header's name
+COOKIES = {b"cookie": COOKIE, OVER_TLS: SAFE_COOKIE}
+MOST_LOGINS = 4
 LONGEST = 8192
 OPERATOR_S = 60.0
 CARRIERS = frozenset({b"authorization", b"x-api-key", b"cookie", b"x-project"})
+
+TWO = "Send one credential: two that differ came with this request."
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Carried:
-    """What a request brought: a token, how it came, and the project it is meant for."""
+    """What a request brought: a token, how it came, and the project it is meant for.
+
+    `logins` are all that came where a browser has several, for which `token` stands.
+    """
 
     token: str | None
     project: str | None
     by_cookie: bool = False
+    logins: tuple[str, ...] = ()
 
 
 def read(pairs: Pairs) -> Carried:
@@ -44,16 +53,27 @@ def read(pairs: Pairs) -> Carried:
             told.add(_bearer(text))
         elif name == b"x-api-key":
             told.add(text)
-        elif name == b"cookie":
-            cookies.update(_sessions(text))
+        elif name in COOKIES:
+            cookies.update(_sessions(text, COOKIES[name]))
         elif project not in (None, (text := _name(value))):
             raise Unauthenticated("A request works in one project: send X-Project once.")
         else:
             project = text
+    if len(cookies) > 1 and not told:
+        return _of_several(cookies, project)
     tokens = told | cookies
     if len(tokens) > 1:
-        raise Unauthenticated("Send one credential: two that differ came with this request.")
+        raise Unauthenticated(TWO)
     return Carried(next(iter(tokens), None), project, not told and bool(cookies))
+
+
+def _of_several(cookies: set[str], project: str | None) -> Carried:
+    """The logins among cookies of one name: over plain http a neighbour on this host can add one,
+    and must not lock a person out by it."""
+    found = sorted(one for one in cookies if LOGIN.fullmatch(one))
+    if not 0 < len(found) <= MOST_LOGINS:
+        raise Unauthenticated(TWO)
+    return Carried(found[0], project, by_cookie=True, logins=tuple(found))
 
 
 def _name(value: bytes) -> str:
@@ -119,10 +139,10 @@ def _bearer(text: str) -> str:
     return token.strip(" \t")
 
 
-def _sessions(text: str) -> list[str]:
+def _sessions(text: str, own: str) -> list[str]:
     """The sessions among cookies; cookies of others may be written as they like."""
     parts = (part.strip(" \t").partition("=") for part in text.split(";"))
-    return [value for name, _, value in parts if name == COOKIE]
+    return [value for name, _, value in parts if name == own]
 
 
 def _text(data: bytes) -> str:

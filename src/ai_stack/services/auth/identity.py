@@ -37,6 +37,7 @@ Reader: TypeAlias = Callable[[str], Awaitable[Credential | None]]
 KNOWN = 10_000
 RETRY_S, USES_S, REMEMBERED_S = 1.0, 30.0, 5.0
 LOCAL = Principal()
+FIRST = datetime.min.replace(tzinfo=UTC)
 REFUSED = "These credentials are not valid, or not any more."
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Identity:
             return await self._local(carried), float("inf")
         if carried.token is None:
             raise Unauthenticated
-        credential = await self._credential(carried.token)
+        credential, _ = await self._latest(carried)
         until = float("inf") if credential.expires_at is None else credential.expires_at.timestamp()
         return principal_of(credential, carried.project), until
 
@@ -119,6 +120,22 @@ class Identity:
         """What is known of a token, whatever its kind; Unauthenticated."""
         async with self._turn(token):
             return await self._credential(token)
+
+    async def login(self, carried: Carried) -> tuple[Credential, str]:
+        """What is known of a browser's login, and which it is of several; Unauthenticated."""
+        async with self._turn(carried.token):
+            return await self._latest(carried)
+
+    async def _latest(self, carried: Carried) -> tuple[Credential, str]:
+        """The credential that was carried, of several logins the one that ends last."""
+        found = list[tuple[Credential, str]]()
+        for token in carried.logins:
+            with suppress(Unauthenticated):
+                found.append((await self._credential(token), token))
+        if found:
+            return max(found, key=lambda one: one[0].expires_at or FIRST)
+        token = carried.token or ""
+        return await self._credential(token), token
 
     def _turn(self, token: str | None) -> AbstractAsyncContextManager[None]:
         """A turn to look a token up. A JWT's issuer may have to be asked, so what reads those
