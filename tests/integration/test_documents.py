@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID
 
+import orjson
 import pytest
 
 from ai_stack.database import Database, changes
@@ -27,6 +28,16 @@ ME = Principal()
 async def texts(stack: Stack, query: str, **options: object) -> list[str]:
     answer = await stack.search.search(SearchRequest(query=query, **options), ME)
     return [result.document.content for result in answer.results]
+
+
+async def test_numbers_beyond_64_bits_are_read_as_they_were_written(stack: Stack) -> None:
+    metadata = {"large": 1e30, "list": [-1e300, 2**53]}
+    written = await stack.documents.add(ME, [NewDocument("numbers", metadata)])
+    id = written.documents[0].id
+    for read in (written.documents[0], await stack.documents.get(ME, id)):
+        assert orjson.loads(orjson.dumps(read.metadata)) == metadata
+    page = await stack.documents.page(ME, filter=parse_filter({"large": {"gte": 1e29}}))
+    assert [document.id for document in page.items] == [id]
 
 
 async def test_a_document_is_found_as_soon_as_it_is_stored(stack: Stack) -> None:

@@ -130,7 +130,7 @@ def _asked(ground: Ground, trial: Trial, examples: str, key: str = "") -> Seen:
 
 
 def _interactions(reports: Path) -> Iterator[tuple[dict, dict | None]]:
-    for line in next(reports.glob("*.ndjson")).open():
+    for line in next(reports.glob("*.ndjson")).read_text().splitlines():
         finished = json.loads(line).get("ScenarioFinished")
         if finished is not None:
             for one in finished["recorder"]["interactions"].values():

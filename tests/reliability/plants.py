@@ -217,8 +217,8 @@ def hasty_end() -> None:
 
     original = server._config
 
-    def config(settings: Any, app: Any) -> Any:
-        return original(settings.model_copy(update={"shutdown_grace_s": 2}), app)
+    def config(settings: Any, *rest: Any) -> Any:
+        return original(settings.model_copy(update={"shutdown_grace_s": 2}), *rest)
 
     replace(server, "_config", config)
 

@@ -301,7 +301,6 @@ def _engine(url: str, connections: int, liveness: Liveness) -> AsyncEngine:
         pool_timeout=CHECKOUT_S,
         pool_use_lifo=True,
         hide_parameters=True,  # they are documents, and errors go to the log
-        json_deserializer=orjson.loads,
         async_creator=partial(liveness.connect, **ARGUMENTS),
     )
     event.listen(engine.sync_engine, "connect", _on_connect)
@@ -309,6 +308,7 @@ def _engine(url: str, connections: int, liveness: Liveness) -> AsyncEngine:
 
 
 def _on_connect(adapted: Any, _record: object) -> None:
+    set_json_loads(orjson.loads, adapted.driver_connection)  # as 1e30 came, and no int of 31 digits
     arrays.register(adapted.driver_connection)
 
 
