@@ -80,12 +80,13 @@ prepare() {
     fi
 }
 
-# What tests need beside Python packages: a browser, the wall that skills run behind, Prometheus,
-# Nix for the modules, and systemd's judgement of units.
+# What tests need beside Python packages: a browser, the wall that skills run behind, a proxy,
+# Prometheus, Nix for the modules, and systemd's judgement of units. No service is to start.
 programs() {
     local missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
     command -v chromium >/dev/null || missing+=(chromium)
+    command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx-light)
     command -v promtool >/dev/null || missing+=(prometheus)
     command -v nix-instantiate >/dev/null || missing+=(nix-bin)
     command -v systemd-analyze >/dev/null || missing+=(systemd)
@@ -96,7 +97,7 @@ programs() {
     say "Installing ${missing[*]} for the tests"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >&2 || say "apt-get update failed; trying with the list that is there"
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
         fail "apt-get could not install ${missing[*]}"
 }
 
