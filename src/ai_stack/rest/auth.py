@@ -10,6 +10,7 @@ from ai_stack.errors import Unauthenticated
 from ai_stack.models.principals import Scope
 from ai_stack.rest import cookies
 from ai_stack.rest.answers import respond
+from ai_stack.rest.html import address_of
 from ai_stack.rest.requests import PUBLIC, JsonRoute, Known, Operator, UseStack
 from ai_stack.services.auth.credentials import Carried, read
 from ai_stack.services.auth.tokens import Issued
@@ -17,7 +18,6 @@ from ai_stack.services.auth.tokens import Issued
 router = APIRouter(tags=["trust"], route_class=JsonRoute)
 
 UNCACHED = {"Cache-Control": "no-store"}
-FOR_A_WHILE = {"Cache-Control": "public, max-age=300"}
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1024)]
 
@@ -71,7 +71,9 @@ async def log_in(stack: UseStack, request: Request, body: LoginBody) -> Response
     """
     cookies.check_page(request.scope, stack.settings.public_url)
     password = body.password.get_secret_value()
-    token = await stack.accounts.passwords.login(body.name, password, _address(request), body.kind)
+    token = await stack.accounts.passwords.login(
+        body.name, password, address_of(request), body.kind
+    )
     lasts_s = stack.accounts.logins.lasts_s(body.kind)
     answer: dict[str, object] = {"kind": body.kind, "expires_in_s": int(lasts_s)}
     if body.kind == "shell":
@@ -99,7 +101,7 @@ async def change_password(stack: UseStack, request: Request, body: PasswordBody)
         body.name,
         body.password.get_secret_value(),
         body.new_password.get_secret_value(),
-        _address(request),
+        address_of(request),
     )
     return Response(status_code=204, headers=UNCACHED)
 
@@ -115,12 +117,6 @@ async def make_token(stack: UseStack, caller: Known, request: Request, body: Tok
     token = (await stack.identity.login(carried))[1] if carried.logins else carried.token or ""
     issued = await stack.accounts.tokens.issue(caller, token, scopes, lasts)
     return respond(_issued(issued), 201, UNCACHED)
-
-
-@router.get("/.well-known/jwks.json", dependencies=[PUBLIC])
-async def published_keys(stack: UseStack) -> Response:
-    """The public keys that the stack's own tokens are verified with, as a JWK Set (RFC 7517)."""
-    return respond({"keys": await stack.accounts.tokens.signing.published()}, headers=FOR_A_WHILE)
 
 
 @router.post("/auth/signing-keys/rotate", status_code=201)
@@ -145,8 +141,3 @@ def _carried(request: Request) -> Carried:
         return read(request.state.carried)
     except AttributeError:
         raise Unauthenticated from None
-
-
-def _address(request: Request) -> str:
-    """Whose attempts are counted together; what comes by a socket of this machine is one."""
-    return "" if request.client is None else request.client.host

@@ -129,6 +129,7 @@ def here(request: Request) -> str:
 
 
 def address_of(request: Request) -> str:
+    """Whose attempts are counted together; what comes by a socket of this machine is one."""
     return "" if request.client is None else request.client.host
 
 

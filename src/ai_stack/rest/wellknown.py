@@ -22,3 +22,9 @@ async def gateway(stack: UseStack, request: Request) -> Response:
 async def mcp(stack: UseStack, request: Request) -> Response:
     """MCP as a protected resource, which the 401 of `/mcp` names."""
     return respond(metadata(stack.issuers, here(request), PROTECTED), headers=FOR_A_WHILE)
+
+
+@router.get("/.well-known/jwks.json", dependencies=[PUBLIC])
+async def published_keys(stack: UseStack) -> Response:
+    """The public keys that the stack's own tokens are verified with, as a JWK Set (RFC 7517)."""
+    return respond({"keys": await stack.accounts.tokens.signing.published()}, headers=FOR_A_WHILE)

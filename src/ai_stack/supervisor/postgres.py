@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ai_stack.disk import sync
 from ai_stack.errors import StackError
 from ai_stack.supervisor import Check, Part, Tool, probes, tuning
 from ai_stack.supervisor.account import Account
@@ -170,7 +171,7 @@ async def _create(folder: Path, programs: Path, tool: Tool) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.rename(folder / "data")
-    _sync(folder)
+    sync(folder)
 
 
 def _locale(programs: Path) -> tuple[str, ...]:
@@ -251,11 +252,3 @@ def _working_in(folder: Path) -> Iterator[int]:
                 program = (entry / "exe").readlink().name
                 if program.startswith("postgres") and (entry / "cwd").readlink() == folder:
                     yield int(entry.name)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

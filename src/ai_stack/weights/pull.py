@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from ai_stack.disk import sync
 from ai_stack.errors import (
     Conflict,
     Forbidden,
@@ -218,7 +219,7 @@ class _Delivery:
             raise
         self._plan(folder, replace(plan, facts=facts, pulled_at=_now()))
         (folder / PLAN).replace(folder / MANIFEST)
-        _sync(folder)
+        sync(folder)
 
     def _forget_older(self, folder: Path) -> None:
         """Delete what the repository held before under this quantization."""
@@ -332,14 +333,6 @@ def _write(path: Path, content: bytes) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     scratch.replace(path)
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _now() -> str:

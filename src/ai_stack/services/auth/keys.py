@@ -11,7 +11,7 @@ from ai_stack.models.principals import Principal, Scope, earliest
 from ai_stack.models.trust import Key, Limits, NewKey
 from ai_stack.services.auth.credentials import hidden, new_key
 from ai_stack.services.auth.secrets import Secrets
-from ai_stack.services.limits.rules import MOST, NAMES, PLAIN
+from ai_stack.services.limits.rules import MOST, check_limits
 
 LONGEST_NAME = 255
 DEEPEST = 8  # keys that make keys that make keys: each looks up, and counts for, all above it
@@ -167,19 +167,6 @@ def _check(new: NewKey) -> None:
     if new.expires_at is not None and new.expires_at <= datetime.now(UTC):
         raise InvalidRequest("A key cannot have expired already.", fields={"expires_at": "is over"})
     check_limits(new.limits)
-
-
-def check_limits(limits: Limits) -> None:
-    """Return for limits that can be kept; InvalidRequest names the others."""
-    wrong = {name: "there is no such limit" for name in limits if name not in NAMES}
-    wrong |= {n: f"must be 0 to {MOST}" for n, most in limits.items() if not 0 <= most <= MOST}
-    if wrong:
-        known = ", ".join(PLAIN)
-        raise InvalidRequest(
-            f"These limits cannot be kept; there are {known}, and chat.requests_per_minute and"
-            " the like for one group of paths.",
-            fields={name[:100]: reason for name, reason in wrong.items()},
-        )
 
 
 def _check_scopes(principal: Principal, scopes: frozenset[Scope]) -> None:

@@ -12,8 +12,8 @@ from ai_stack.models.projects import Member, MemberPage, Project, ProjectPage
 from ai_stack.models.runs import Run
 from ai_stack.models.trust import Limits, State, User
 from ai_stack.services.auth.erasure import KIND
-from ai_stack.services.auth.keys import check_limits
 from ai_stack.services.cursors import cursor_of, position_of
+from ai_stack.services.limits.rules import check_limits
 from ai_stack.services.runs import Runs
 
 LONGEST_NAME = 100

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_stack.disk import sync
 from ai_stack.errors import SettingsError
 
 SIZE = 32
@@ -57,12 +58,3 @@ def _write_new(path: Path, content: bytes) -> None:
     finally:
         draft.unlink()
     sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """Have the names in a folder outlast a loss of power, as the files' contents do."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

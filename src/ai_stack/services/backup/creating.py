@@ -15,6 +15,7 @@ from ai_stack import __version__
 from ai_stack.caches import copies
 from ai_stack.database import dumps
 from ai_stack.database.dumps import Snapshot
+from ai_stack.disk import sync
 from ai_stack.errors import StackError, StorageFull
 from ai_stack.services.backup import (
     CONFIG,
@@ -92,7 +93,7 @@ def _placed(settings: Settings, now: datetime) -> Iterator[tuple[BinaryIO, Path]
             yield file, path
         _give(draft)
         draft.rename(path)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         raise _failure(settings.backups, error) from error
     finally:
@@ -124,14 +125,6 @@ def _give(path: Path) -> None:
     owner = path.parent.stat()
     if os.getuid() == 0:
         os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

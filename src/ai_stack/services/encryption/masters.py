@@ -8,8 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ai_stack.disk import sync
 from ai_stack.errors import SettingsError
-from ai_stack.services.auth.secrets import SIZE, secret, sync
+from ai_stack.services.auth.secrets import SIZE, secret
 from ai_stack.services.encryption import envelopes
 
 CHECKED = b"This master key is the right one."

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias, cast, get_args
 
+from ai_stack.errors import InvalidRequest
+from ai_stack.models.trust import Limits
+
 What: TypeAlias = Literal["requests", "tokens", "documents", "bytes"]
 Period: TypeAlias = Literal["minute", "hour", "day", "month"]
 
@@ -87,3 +90,16 @@ def rules_of(limits: Mapping[str, Mapping[str, int]], group: str | None) -> Iter
                 rule = Rule.read(subject, name, most)
                 if rule.group in (None, group):
                     yield rule
+
+
+def check_limits(limits: Limits) -> None:
+    """Return for limits that can be kept; InvalidRequest names the others."""
+    wrong = {name: "there is no such limit" for name in limits if name not in NAMES}
+    wrong |= {n: f"must be 0 to {MOST}" for n, most in limits.items() if not 0 <= most <= MOST}
+    if wrong:
+        known = ", ".join(PLAIN)
+        raise InvalidRequest(
+            f"These limits cannot be kept; there are {known}, and chat.requests_per_minute and"
+            " the like for one group of paths.",
+            fields={name[:100]: reason for name, reason in wrong.items()},
+        )
