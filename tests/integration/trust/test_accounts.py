@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,48 +18,13 @@ from accounts import BETTER, GOOD, HERE, OPERATOR, away, logged_in, me, until
 from ai_stack.cli.credentials import Credentials
 from ai_stack.database import credentials
 from ai_stack.errors import AIStackError, Forbidden, LimitExceeded, Unauthenticated
-from ai_stack.models.principals import DEFAULT_PROJECT, EVERY_SCOPE, Principal, Scope
+from ai_stack.models.principals import EVERY_SCOPE, Principal, Scope
 from ai_stack.models.trust import NewKey, NewUser
 from ai_stack.services.auth.credentials import new_key, new_login
 from ai_stack.services.auth.hashing import Hashing
 from ai_stack.services.auth.passwords import Passwords
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack
-from gateways import gateway
-
-
-@pytest.fixture
-def owner(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture(autouse=True)
-def nothing_failed_before(owner: psycopg.Connection[Any]) -> None:
-    owner.execute("DELETE FROM control.attempts")
-
-
-@pytest.fixture(scope="module")
-async def client(memory_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Who shows nothing, at a gateway that wants to know who asks."""
-    async with gateway(memory_settings.model_copy(update={"auth": "required"})) as opened:
-        yield opened
-
-
-@pytest.fixture
-def operator(memory_settings: Settings) -> Credentials:
-    return Credentials(None, memory_settings.secrets / "operator")
-
-
-@pytest.fixture
-async def name(stack: Stack, owner: psycopg.Connection[Any]) -> str:
-    """A user with the password GOOD, an editor of the default project."""
-    new = NewUser(f"user-{uuid4().hex}", GOOD)
-    made, _ = await stack.accounts.users.create(OPERATOR, new)
-    member = (DEFAULT_PROJECT, made.id)
-    owner.execute("INSERT INTO control.members VALUES (%s, %s, 'editor')", member)
-    return made.name
-
 
 # Users
 
