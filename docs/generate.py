@@ -38,7 +38,10 @@ ABOUT_SETTINGS = """\
 A variable in the environment wins over the same one in `.env`, and that over the default.
 The file is `~/.config/nixos-ai-stack/.env`; [an example](../../deploy/.env.example) lists all.
 `ai-stack settings` shows what is in force and where each value comes from. A variable that is
-set to nothing counts as not set. `ai-stack restart` has a running stack read its settings anew.\
+set to nothing counts as not set. `ai-stack restart` has a running stack read its settings anew.
+
+A password, key, token or URL may lie in a file of its own instead, which the same variable with
+`_FILE` at its end names: `POSTGRES_PASSWORD_FILE`, `AI_STACK_DATABASE_URL_FILE`.\
 """
 ABOUT_CLI = """\
 # Command line

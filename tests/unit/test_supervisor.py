@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ai_stack.cli.masking import masked
-from ai_stack.errors import StackError
+from ai_stack.errors import SettingsError, StackError
 from ai_stack.settings import environment_of, load_settings, read_settings
 from ai_stack.supervisor import folder, leftovers, parts, postgres, redis
 from ai_stack.supervisor.account import Account, closed_folder, find_account
@@ -214,6 +214,32 @@ def test_secrets_are_masked_whole(tmp_path: Path):
     settings, origins = read_settings({"HOME": str(tmp_path), "POSTGRES_PASSWORD": "a:b://c"})
     assert masked("postgres_password", settings.postgres_password) == "••••••"
     assert {o.source for o in origins if o.field == "postgres_password"} == {"environment"}
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path):
+    file = tmp_path / "password"
+    file.write_text("hunter2 \n")
+    given = {"HOME": str(tmp_path), "POSTGRES_PASSWORD_FILE": str(file)}
+    settings, origins = read_settings(given)
+    assert settings.postgres_password is not None
+    assert settings.postgres_password.get_secret_value() == "hunter2 "
+    assert {o.source for o in origins if o.field == "postgres_password"} == {str(file)}
+    assert load_settings({**given, "AI_STACK_PORT_FILE": str(file)}).port == 8091
+    nearer = load_settings({**given, "POSTGRES_PASSWORD": "nearer"}).postgres_password
+    assert nearer is not None and nearer.get_secret_value() == "nearer"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(None, "No such file"), (b"", "is empty"), (b"\n", "is empty"), (b"\xff", "no text")],
+)
+def test_a_file_without_a_secret_is_refused(tmp_path: Path, content: bytes | None, told: str):
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"AI_STACK_DATABASE_URL_FILE: .*{told}") as refused:
+        load_settings({"HOME": str(tmp_path), "AI_STACK_DATABASE_URL_FILE": str(file)})
+    assert set(refused.value.fields) == {"AI_STACK_DATABASE_URL"}
 
 
 def test_the_version_of_postgres_is_the_data_folders(tmp_path: Path):

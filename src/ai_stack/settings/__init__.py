@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import quote
 
 from dotenv import dotenv_values
@@ -157,6 +157,7 @@ def read_settings(
 ) -> tuple[Settings, list[Origin]]:
     """The settings and the origin of each, variables in `without` left at their defaults.
 
+    A secret may lie in a file of its own, which its variable with `_FILE` at the end names.
     SettingsError names the variable, also as its `fields`, and where it was read.
     """
     environment = os.environ if environment is None else environment
@@ -170,7 +171,10 @@ def read_settings(
         variable = variable_of(name, field)
         known = variable not in without
         source = _source(variable, environment, values, file) if known else "default"
-        if source != "default":
+        secret = _secret_file(variable, environment, values, source)
+        if secret is not None and known and _is_secret(field):
+            source, given[name] = secret, _secret_in(variable, secret)
+        elif source != "default":
             given[name] = environment.get(variable) or values[variable]
         origins.append(Origin(name, variable, source))
     return _validated(given, origins), origins
@@ -243,6 +247,34 @@ def _source(
     if environment.get(variable):
         return "environment"
     return str(file) if values.get(variable) else "default"
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+def _secret_file(
+    variable: str, environment: Mapping[str, str], values: Mapping[str, str], source: str
+) -> str | None:
+    """The file that is named for a secret, where nothing of more weight gives its value."""
+    named = f"{variable}_FILE"
+    if source == "environment":
+        return None
+    return environment.get(named) or (values.get(named) or None if source == "default" else None)
+
+
+def _secret_in(variable: str, file: str) -> str:
+    """What a file holds but for the line's end; SettingsError where it cannot be read."""
+    named = f"{variable}_FILE"
+    try:
+        found = Path(file).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+        raise SettingsError(f"{named}: {reason}.", fields={variable: reason}) from None
+    if not found:
+        reason = f"{file} is empty"
+        raise SettingsError(f"{named}: {reason}.", fields={variable: reason})
+    return found
 
 
 def _home(environment: Mapping[str, str], kind: Literal["CONFIG", "DATA"]) -> Path:
