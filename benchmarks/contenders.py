@@ -159,9 +159,10 @@ def cached(redis: str) -> Server:
 class Gateway(Server):
     """`ai-stack serve` beside a stack that `ai-stack up` has started, over its parts."""
 
-    def __init__(self, stack: Stack, **variables: str | None) -> None:
-        """A variable that is None is left unset."""
+    def __init__(self, stack: Stack, *, port: int | None = None, **variables: str | None) -> None:
+        """At another port beside others of its kind; a variable that is None is left unset."""
         super().__init__("AI Stack", [sys.executable, "-m", "ai_stack", "serve"])
+        self.port = port or self.port
         addresses = parts.addresses(load_settings(stack.environment))
         given = {
             **stack.environment,

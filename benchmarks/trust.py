@@ -1,17 +1,18 @@
 """What authentication, limits and metrics cost the gateway: each with and without, in one run.
 
-    python benchmarks/trust.py [--rounds 5] [--seconds 4]
+    python benchmarks/trust.py [--rounds 3] [--seconds 8]
 
-The same gateway is started in each way, one after the other, again and again, before an engine
-that answers at once. One process on one core; the load, the engine, PostgreSQL and both Redis
-have the other. wrk comes from Debian.
+The gateways of all ways run next to each other before an engine that answers at once, and are
+asked in turn, a second each: what else the machine does meets them alike. Each round starts them
+anew. All share one core; the load, the engine, PostgreSQL and both Redis have the other. wrk comes
+from Debian.
 """
 
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from instant import MODEL
 from rivals import Stack, folder
 from wrk import Load, body, load
 
-BUSY = 16
+BUSY, FIRST_PORT = 16, 28190
 RATES = ("requests_per_minute=100000000", "requests_per_hour=1000000000")
 TOKENS = ("tokens_per_minute=1000000000000",)
 BUDGETS = ("requests_per_day=1000000000", "tokens_per_month=100000000000000")
@@ -74,10 +75,8 @@ def measure(given: argparse.Namespace) -> Seen:
         keys = {way.name: _key(running, way) for way in WAYS}
         for number in range(given.rounds):
             print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
-            ways = WAYS if number % 2 == 0 else WAYS[::-1]  # what warms up favours no way
-            for way in ways:
-                figures = _round(running, home, way, keys[way.name], given.seconds)
-                seen.rounds.setdefault(way.name, []).append(figures)
+            for name, figures in _round(running, home, keys, given.seconds).items():
+                seen.rounds.setdefault(name, []).append(figures)
     return seen
 
 
@@ -89,18 +88,45 @@ def _key(running: Stack, way: Way) -> str | None:
     return str(json.loads(made)["key"])
 
 
-def _round(running: Stack, home: Path, way: Way, key: str | None, seconds: int) -> Figures:
-    gateway = Gateway(running, AI_STACK_AUTH="off" if key is None else "required")
+def _round(
+    running: Stack, home: Path, keys: Mapping[str, str | None], seconds: int
+) -> dict[str, Figures]:
+    """The figures of each way: medians of its turns, of which each lasts a second."""
+    with ExitStack() as exits:
+        ways = {way: FIRST_PORT + number for number, way in enumerate(WAYS)}
+        gateways = {w.name: _gateway(running, w, keys[w.name], port) for w, port in ways.items()}
+        for gateway in gateways.values():
+            exits.enter_context(gateway.running(home, "/health/live"))
+        for name, gateway in gateways.items():
+            _turn(gateway, keys[name])
+        turns = [_turns(gateways, keys, number) for number in range(seconds)]
+    return {
+        name: {key: statistics.median(turn[name][key] for turn in turns) for key in turns[0][name]}
+        for name in gateways
+    }
+
+
+def _gateway(running: Stack, way: Way, key: str | None, port: int) -> Gateway:
+    gateway = Gateway(running, port=port, AI_STACK_AUTH="off" if key is None else "required")
     if way.bare:
         gateway.command = [sys.executable, str(HERE / "bare.py")]
+    return gateway
+
+
+def _turns(
+    gateways: Mapping[str, Gateway], keys: Mapping[str, str | None], number: int
+) -> dict[str, Figures]:
+    """Each of them once, now in this order, now in the other."""
+    names = list(gateways) if number % 2 == 0 else list(gateways)[::-1]
+    return {name: _turn(gateways[name], keys[name]) for name in names}
+
+
+def _turn(gateway: Gateway, key: str | None) -> Figures:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    with gateway.running(home, "/health/live"):
-        ask: Callable[[int, int], Load] = lambda n, s: _load(gateway.port, headers, n, s)  # noqa: E731
-        ask(BUSY, 2)
-        before = gateway.cpu_s()
-        busy = ask(BUSY, seconds)
-        used = gateway.cpu_s() - before
-        alone = ask(1, seconds)
+    before = gateway.cpu_s()
+    busy = _load(gateway.port, headers, BUSY)
+    used = gateway.cpu_s() - before
+    alone = _load(gateway.port, headers, 1)
     return {
         "per_second": busy.per_second,
         "cpu_us": used / busy.requests * 1e6,
@@ -110,11 +136,9 @@ def _round(running: Stack, home: Path, way: Way, key: str | None, seconds: int) 
     }
 
 
-def _load(port: int, headers: Mapping[str, str], connections: int, seconds: int) -> Load:
+def _load(port: int, headers: Mapping[str, str], connections: int) -> Load:
     asked = body(MODEL, unique=True)
-    found = load(
-        port, asked, connections=connections, seconds=seconds, core=LOAD_CORE, headers=headers
-    )
+    found = load(port, asked, connections=connections, seconds=1, core=LOAD_CORE, headers=headers)
     if found.errors or not found.requests:
         raise RuntimeError(str(found))
     return found
@@ -163,8 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are shown")
-    parser.add_argument("--seconds", type=int, default=4, help="length of each load")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
+    parser.add_argument(
+        "--seconds", type=int, default=8, help="turns of each way in a round, a second each"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     given = parser.parse_args(arguments)
     seen = measure(given)

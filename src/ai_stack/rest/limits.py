@@ -16,9 +16,10 @@ from ai_stack.errors import InvalidRequest
 from ai_stack.models.principals import Principal
 from ai_stack.services.limits import Limits, Plan
 from ai_stack.services.limits.budgets import Budget
-from ai_stack.services.limits.rules import EMBEDDING, GENERATING, GROUPS, What
+from ai_stack.services.limits.rules import EMBEDDING, GENERATING, GROUPS, Rule, What
 
 Header: TypeAlias = tuple[bytes, bytes]
+Headers: TypeAlias = Sequence[Header]
 Names: TypeAlias = tuple[bytes, bytes, bytes]
 
 STATE = "limits"
@@ -66,15 +67,14 @@ class Standing:
     def headers(self) -> list[Header]:
         now = time.time()
         told, budgets = _told(self.plan), self.limits.standing(self.plan, now)
-        told.look(budgets, int(now))
-        left = [f"{a}{b.left}{c}" for a, b, c in zip(told.before, budgets, told.after, strict=True)]
-        headers = [(b"ratelimit-policy", told.policy), (b"ratelimit", ", ".join(left).encode())]
+        left = [budget.left for budget in budgets]
+        if int(now) != told.second:
+            told.begin(int(now), budgets)
+        headers = [told.policy, (b"ratelimit", told.form % tuple(left))]
         if self.is_openai:
-            for names, most, places in told.to_openai:
-                place = min(places, key=lambda n: budgets[n].left) if places[1:] else places[0]
-                headers.append((names[0], most[place]))
-                headers.append((names[1], b"%d" % budgets[place].left))
-                headers.append((names[2], told.resets[place]))
+            for most, name, opens, places in told.to_openai:
+                place = min(places, key=left.__getitem__) if places[1:] else places[0]
+                headers += (most[place], (name, b"%d" % left[place]), opens[place])
         return headers
 
 
@@ -82,23 +82,29 @@ class Told:
     """What the headers of one plan have in common, for as long as a second lasts."""
 
     def __init__(self, plan: Plan) -> None:
-        rules = plan.rules
-        self.policy = ", ".join(
-            f'"{one.title}";q={one.most};w={one.window_s}{UNITS[one.what]}' for one in rules
-        ).encode()
-        self.before = [f'"{rule.title}";r=' for rule in rules]
-        self.after: list[str] = []
-        self.resets: list[bytes] = []
-        self.to_openai = [*_openai(plan)]
-        self._second = 0
+        self.rules, self.whats = plan.rules, plan.whats
+        self.policy = (b"ratelimit-policy", ", ".join(map(_policy, plan.rules)).encode())
+        self.form = b""  # of the header that says what is left, for what is left of each
+        self.to_openai: list[tuple[Headers, bytes, Headers, Sequence[int]]] = []
+        self.second = 0
 
-    def look(self, budgets: Sequence[Budget], second: int) -> None:
+    def begin(self, second: int, budgets: Sequence[Budget]) -> None:
         """Know how long it is until each limit opens."""
-        if second != self._second:
-            self._second = second
-            opens_in = [max(int(budget.ends_at) - second, 1) for budget in budgets]
-            self.after = [f";t={seconds}" for seconds in opens_in]
-            self.resets = [_duration(seconds) for seconds in opens_in]
+        opens_in = [max(int(budget.ends_at) - second, 1) for budget in budgets]
+        told = zip(self.rules, opens_in, strict=True)
+        self.form = ", ".join(f'"{rule.title}";r=%d;t={s}' for rule, s in told).encode()
+        self.to_openai = [*self._openai([_duration(s) for s in opens_in])]
+        self.second = second
+
+    def _openai(
+        self, opens: Sequence[bytes]
+    ) -> Iterator[tuple[Headers, bytes, Headers, Sequence[int]]]:
+        """The headers that clients get of OpenAI's, and the places of their limits in the plan."""
+        for what, (most, left, reset) in OF_OPENAI.items():
+            if what in self.whats:
+                places = [n for n, rule in enumerate(self.rules) if rule.what == what]
+                known = [(most, b"%d" % rule.most) for rule in self.rules]
+                yield known, left, [(reset, one) for one in opens], places
 
 
 def is_admitted(scope: Scope, limits: Limits, principal: Principal) -> bool:
@@ -159,12 +165,8 @@ def _told(plan: Plan) -> Told:
     return Told(plan)
 
 
-def _openai(plan: Plan) -> Iterator[tuple[Names, Sequence[bytes], Sequence[int]]]:
-    """The headers that a plan's clients get of OpenAI's, and the places of their limits in it."""
-    most = [b"%d" % rule.most for rule in plan.rules]
-    for what, names in OF_OPENAI.items():
-        if what in plan.whats:
-            yield names, most, [n for n, rule in enumerate(plan.rules) if rule.what == what]
+def _policy(rule: Rule) -> str:
+    return f'"{rule.title}";q={rule.most};w={rule.window_s}{UNITS[rule.what]}'
 
 
 @lru_cache(4096)
