@@ -122,7 +122,7 @@ def is_admitted(scope: Scope, limits: Limits, principal: Principal) -> bool:
     if "bytes" in plan.whats:
         amounts = {"requests": 1, "bytes": _size_bytes(state.get("declared", b"0"))}
     state[STATE] = Standing(limits, plan, path.startswith("/v1/"), amounts)
-    return limits.take_held(plan, amounts)
+    return limits.take_held(plan, amounts) is not None
 
 
 async def admit(scope: Scope, limits: Limits, principal: Principal) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from ai_stack.models.inference import GENERATION, Call, InferenceRecord
 from ai_stack.models.principals import Principal
-from ai_stack.services.limits import Held, Limits
+from ai_stack.services.limits import Held, Limits, Plan
 from ai_stack.services.limits.rules import EMBEDDING, GENERATING
 
 BYTES_A_TOKEN = 4
@@ -33,15 +33,13 @@ class Charge:
 
 async def reserve(limits: Limits, principal: Principal, call: Call) -> Charge | None:
     """Reserve what a call is expected to take, or what is left of it; raises LimitExceeded."""
-    group = GENERATING if call.operation in GENERATION else EMBEDDING
-    if not limits.concern(principal, "tokens", group):
-        return None
-    return await reserve_tokens(limits, principal, group, _of(call))
+    plan = limits.plan(principal, GENERATING if call.operation in GENERATION else EMBEDDING)
+    return await reserve_tokens(limits, plan, _of(call)) if "tokens" in plan.whats else None
 
 
-async def reserve_tokens(limits: Limits, principal: Principal, group: str, expected: int) -> Charge:
+async def reserve_tokens(limits: Limits, plan: Plan, expected: int) -> Charge:
     """As `reserve`, where the tokens are known better."""
-    held = await limits.reserve(principal, "tokens", expected, group=group, partly=True)
+    held = await limits.take(plan, {"tokens": expected}, partly=True)
     return Charge(limits, held, expected)
 
 

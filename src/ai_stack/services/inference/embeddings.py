@@ -125,8 +125,10 @@ class Embeddings:
         limits = self.inference.limits
         if limits is None or not principal.limits:
             return None
-        expected = len(orjson.dumps(given)) // BYTES_A_TOKEN + 1
-        return await reserve_tokens(limits, principal, EMBEDDING, expected)
+        plan = limits.plan(principal, EMBEDDING)
+        if "tokens" not in plan.whats:
+            return None
+        return await reserve_tokens(limits, plan, len(orjson.dumps(given)) // BYTES_A_TOKEN + 1)
 
     async def _of_ours(self, name: str, given: object) -> dict[str, Any]:
         embedder = await self.models.named(name)

@@ -43,13 +43,27 @@ class Plan:
     whats: frozenset[What] = frozenset()
     _open: Sequence[Budget] = ()
     _until: float = float("-inf")
+    _by_what: Mapping[What, Sequence[Budget]] = field(default_factory=dict)
 
     def open(self, budgets: Budgets, now: float) -> Sequence[Budget]:
         """What this process holds of them in their windows and periods of now."""
         if now >= self._until:
             self._open = [budgets.of(rule, now) for rule in self.rules]
             self._until = min((one.ends_at for one in self._open), default=float("inf"))
+            self._by_what = {
+                what: [one for one in self._open if one.rule.what == what] for what in self.whats
+            }
         return self._open
+
+    def wanted(self, budgets: Budgets, amounts: Amounts, now: float) -> Held:
+        """What is to be taken of each of them."""
+        self.open(budgets, now)
+        return [
+            (budget, amount)
+            for what, amount in amounts.items()
+            if amount > 0 and what in self.whats
+            for budget in self._by_what[what]
+        ]
 
 
 @dataclass(slots=True)
@@ -88,21 +102,17 @@ class Limits:
             self._plans[id(limits), group] = found
         return found
 
-    def concern(self, principal: Principal, what: What, group: str | None) -> bool:
-        """Whether there is anything to be counted."""
-        return bool(principal.limits) and what in self.plan(principal, group).whats
-
-    def take_held(self, plan: Plan, amounts: Amounts) -> bool:
-        """As `take`, by what is held already; False where more has to be leased for it."""
+    def take_held(self, plan: Plan, amounts: Amounts) -> Held | None:
+        """As `take`, by what is held already; None where more has to be leased for it."""
         now = time.time()
-        wanted = _wanted(plan.open(self.budgets, now), amounts)
+        wanted = plan.wanted(self.budgets, amounts, now)
         for budget, amount in wanted:
             if budget.held < amount:
-                return False
+                return None
         for budget, amount in wanted:
             budget.held -= amount
             budget.used_at = now
-        return True
+        return wanted
 
     async def take(self, plan: Plan, amounts: Amounts, *, partly: bool = False) -> Held:
         """Count something for every limit of a plan; `partly`: what is left of each will do.
@@ -110,8 +120,10 @@ class Limits:
         Raises LimitExceeded, and TooLarge for what no waiting admits, after which nothing is
         counted; DatabaseUnavailable where a budget cannot be asked for.
         """
+        if (held := self.take_held(plan, amounts)) is not None:
+            return held
         now = time.time()
-        wanted = _wanted(plan.open(self.budgets, now), amounts)
+        wanted = plan.wanted(self.budgets, amounts, now)
         while short := [one for one in wanted if one[0].lacks(one[1], 1 if partly else one[1])]:
             for budget, amount in short:
                 if budget.refuses(1 if partly else amount):
@@ -188,11 +200,6 @@ async def spending(
         if limits is not None:
             limits.settle(held, 0)
         raise
-
-
-def _wanted(budgets: Sequence[Budget], amounts: Amounts) -> Held:
-    """What is to be taken of each limit."""
-    return [(one, amount) for one in budgets if (amount := amounts.get(one.rule.what, 0)) > 0]
 
 
 async def _filled(short: Sequence[tuple[Budget, int]], partly: bool) -> None:
