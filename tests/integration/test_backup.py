@@ -479,9 +479,9 @@ async def test_a_daily_backup_that_fails_is_told(
         raise StackError("The disk is gone.")
 
     await for_a_while(Daily(settings, connected, fail, first_s=0, look_s=0.05), 1)
-    assert shelf.standing(settings.backups).failure == "The disk is gone."
+    assert shelf.care(settings.backups).failure == "The disk is gone."
     await for_a_while(Daily(settings, connected, first_s=0, look_s=0.05), 3)
-    assert shelf.standing(settings.backups).failure == ""
+    assert shelf.care(settings.backups).failure == ""
 
 
 # The embedded PostgreSQL ---------------------------------------------------------------------

@@ -480,13 +480,13 @@ def test_the_newest_is_the_one_made_last_whatever_its_name(tmp_path: Path) -> No
 
 
 def test_a_failed_daily_backup_is_told(tmp_path: Path) -> None:
-    assert shelf.standing(tmp_path) == shelf.Standing(None, "")
+    assert shelf.care(tmp_path) == shelf.Care(None, "")
     (tmp_path / shelf.FAILURE).write_text(json.dumps({"at": "", "message": "pg_dump: /secret"}))
-    told = shelf.standing(tmp_path).told()
+    told = shelf.care(tmp_path).told()
     assert "failed" in told
     assert "/secret" not in told
     shelve(tmp_path, datetime.now(UTC))
-    assert "0 h old" in shelf.standing(tmp_path).told()
+    assert "0 h old" in shelf.care(tmp_path).told()
 
 
 # The settings --------------------------------------------------------------------------------

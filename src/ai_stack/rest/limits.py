@@ -56,7 +56,7 @@ OF_OPENAI: Mapping[What, Names] = {
 
 
 @dataclass(slots=True)
-class Standing:
+class Quota:
     """How the caller of one request stands: told by the response, whatever it is."""
 
     limits: Limits
@@ -121,7 +121,7 @@ def is_admitted(scope: Scope, limits: Limits, principal: Principal) -> bool:
     amounts: Mapping[What, int] = ONE
     if "bytes" in plan.whats:
         amounts = {"requests": 1, "bytes": _size_bytes(state.get("declared", b"0"))}
-    state[STATE] = Standing(limits, plan, path.startswith("/v1/"), amounts)
+    state[STATE] = Quota(limits, plan, path.startswith("/v1/"), amounts)
     return limits.take_held(plan, amounts) is not None
 
 
@@ -133,8 +133,8 @@ async def admit(scope: Scope, limits: Limits, principal: Principal) -> None:
 
 async def lease(scope: Scope) -> None:
     """Count a request that could not be counted at once."""
-    standing: Standing = scope["state"][STATE]
-    await standing.limits.take(standing.plan, standing.amounts)
+    quota: Quota = scope["state"][STATE]
+    await quota.limits.take(quota.plan, quota.amounts)
 
 
 def _size_bytes(declared: bytes) -> int:
@@ -145,8 +145,8 @@ def _size_bytes(declared: bytes) -> int:
 
 def headers_of(state: Mapping[str, object]) -> list[Header]:
     """What a response tells of the limits of who asked, nothing where there are none."""
-    standing = state.get(STATE)
-    return standing.headers() if isinstance(standing, Standing) else []
+    quota = state.get(STATE)
+    return quota.headers() if isinstance(quota, Quota) else []
 
 
 @lru_cache(4096)

@@ -89,17 +89,17 @@ def _own(settings: Settings, url: str) -> str | None:
 
 def _reused(settings: Settings, wanted: Wanted) -> Issued:
     """A key from before, if it holds; `told` says where one is missing."""
-    if not served.standing(wanted.url).required:
+    if not served.access(wanted.url).required:
         return Issued()
     kept = _kept(settings).get(wanted.url, {}).get(wanted.name)
-    if kept is not None and served.standing(wanted.url, kept).scopes:
+    if kept is not None and served.access(wanted.url, kept).scopes:
         return Issued(kept)
     return Issued(None, MISSING.format(name=wanted.name))
 
 
 def _made(settings: Settings, wanted: Wanted) -> Issued:
     """A new key, with those of the scopes that this shell can give."""
-    scopes = [s for s in wanted.scopes if s in served.standing(wanted.url).scopes]
+    scopes = [s for s in wanted.scopes if s in served.access(wanted.url).scopes]
     body = {"name": wanted.name, "scopes": scopes}
     try:
         with served.direct(wanted.url) as client:

@@ -50,7 +50,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Access:
     """Whether a gateway asks who one is, and what it lets this one do."""
 
     required: bool
@@ -106,18 +106,18 @@ def ask(url: str, key: str | None = None) -> Served:
     return Served([model for model in models if model.id != embedding], embedding)
 
 
-def standing(url: str, key: str | None = None) -> Standing:
+def access(url: str, key: str | None = None) -> Access:
     """What a key, or else this shell, is at the gateway; whoever knows no keys asks for none."""
     with direct(url, key=key) as client:
         try:
             found = _get(client, f"{url}/auth/me")
         except (Unauthenticated, Forbidden):
-            return Standing(required=True)
+            return Access(required=True)
         except NotThis:
-            return Standing(required=False)
+            return Access(required=False)
     scopes = found.get("scopes")
     named = frozenset(map(str, scopes)) if isinstance(scopes, list) else frozenset[str]()
-    return Standing(found.get("authentication") == "required", named)
+    return Access(found.get("authentication") == "required", named)
 
 
 def has_mcp(url: str) -> bool:

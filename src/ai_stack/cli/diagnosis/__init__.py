@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from ai_stack.cli.clients import reachable
-from ai_stack.cli.clients.served import Served, ask, direct, standing
+from ai_stack.cli.clients.served import Served, access, ask, direct
 from ai_stack.errors import Forbidden, SettingsError, StackError, Unauthenticated, Unavailable
 from ai_stack.settings import SUPERVISED, Settings, load_settings, read_settings
 from ai_stack.supervisor import StackStatus, control, folder
@@ -111,7 +111,7 @@ def _look(stack: Stack) -> None:
     """See what the gateway serves, as far as it tells this one."""
     with suppress(StackError):
         try:
-            stack.asks = standing(stack.url).required
+            stack.asks = access(stack.url).required
             stack.served = ask(stack.url)
         except (Unauthenticated, Forbidden) as error:
             stack.refusal = error.message

@@ -63,7 +63,7 @@ def newest_age_s(folder: Path) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Care:
     """How old the newest backup is, and why the one after it failed, where it did."""
 
     age_s: float | None
@@ -79,11 +79,11 @@ class Standing:
         return f"the daily backup failed, and {age}; the worker's log says why"
 
 
-def standing(folder: Path) -> Standing:
+def care(folder: Path) -> Care:
     failure = ""
     with suppress(OSError, ValueError, KeyError):
         failure = str(json.loads((folder / FAILURE).read_text())["message"])
-    return Standing(newest_age_s(folder), failure)
+    return Care(newest_age_s(folder), failure)
 
 
 def superfluous(found: Iterable[Shelved], days: int, weeks: int) -> list[Shelved]:

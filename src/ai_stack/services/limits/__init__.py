@@ -20,7 +20,7 @@ from ai_stack.database import Database
 from ai_stack.errors import AIStackError, LimitExceeded, TooLarge, Unavailable
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.services.limits.budgets import Budget, Budgets
-from ai_stack.services.limits.ledgers import Accounts, Windows
+from ai_stack.services.limits.ledgers import Periods, Windows
 from ai_stack.services.limits.rules import Rule, What, rules_of
 from ai_stack.settings.limits import Policy
 
@@ -82,7 +82,7 @@ class Limits:
     def over(cls, counters: Counters, database: Database, without: Policy) -> "Limits":
         """Those that are counted there, with the policy for as long as counters are away."""
         windows = Windows(counters, without)
-        return cls(windows, Budgets(windows, Accounts(database)))
+        return cls(windows, Budgets(windows, Periods(database)))
 
     @property
     def degraded(self) -> int:

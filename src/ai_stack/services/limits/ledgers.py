@@ -62,7 +62,7 @@ class Windows:
 
 
 @dataclass(slots=True)
-class Accounts:
+class Periods:
     """Budgets: a slice costs more here, and goes back later."""
 
     database: Database
