@@ -383,6 +383,6 @@ async def _redis(doors: Doors) -> None:
 
 async def _work(settings: Settings, database: Database) -> str:
     waiting, failed = await changes.count(database)
-    backups = await asyncio.to_thread(shelf.standing, settings.backups)
+    backups = await asyncio.to_thread(shelf.care, settings.backups)
     told = backups.told()
     return f"{waiting} changes waiting, {failed} failed" + (f"; {told}" if told else "")

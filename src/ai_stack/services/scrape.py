@@ -158,7 +158,7 @@ class Scrape:
             self._found.disk_size.set(disk.total)
 
     async def _backups(self) -> None:
-        found = await asyncio.to_thread(shelf.standing, self.settings.backups)
+        found = await asyncio.to_thread(shelf.care, self.settings.backups)
         self._found.backup_failed.set(int(bool(found.failure)))
         if found.age_s is not None:
             self._found.backup_age.set(found.age_s)
