@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs AI Stack from its lock into .venv beside this repository, when needed, and passes
 # every verb on to it:  ai-stack-manage.sh up --detach | down | status | logs | import PATH | …
-# One verb is its own:  ai-stack-manage.sh test  (the checks and all tests)
+# Two verbs are its own:  ai-stack-manage.sh test    (the checks and all tests)
+#                         ai-stack-manage.sh deploy  (all in containers, by podman or docker)
 set -euo pipefail
 unset PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
@@ -86,6 +87,7 @@ programs() {
     local missing=()
     command -v bwrap >/dev/null || missing+=(bubblewrap)
     command -v chromium >/dev/null || missing+=(chromium)
+    command -v haproxy >/dev/null || [[ -x /usr/sbin/haproxy ]] || missing+=(haproxy)
     command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx-light)
     command -v promtool >/dev/null || missing+=(prometheus)
     command -v nix-instantiate >/dev/null || missing+=(nix-bin)
@@ -117,12 +119,16 @@ run_tests() {
     "$venv/bin/mypy"
     "$venv/bin/python" scripts/check_skills.py
     "$venv/bin/lint-imports"
-    "$venv/bin/python" -m pytest -m "not plants" --durations=20 "${folders[@]}"
+    "$venv/bin/python" -m pytest -m "not plants and not containers" --durations=20 "${folders[@]}"
 }
 
 if [[ ${1:-} == test ]]; then
     shift
     run_tests "$@"
+elif [[ ${1:-} == deploy ]]; then
+    shift
+    python=$(find_python)
+    exec "$python" "$root/scripts/deploy" "$@"
 else
     prepare requirements.lock
     exec "$venv/bin/ai-stack" "$@"

@@ -33,3 +33,5 @@ lock() {
 
 lock requirements.lock "$@"
 lock requirements-dev.lock --group dev --constraint requirements.lock "$@"
+printf 'podman-compose>=1.6\n' |
+    compile "$@" --constraint requirements.lock --output-file deploy/containers/compose.lock - >/dev/null
