@@ -655,7 +655,8 @@ def test_the_verbs_answer_in_json(made: Made, filled: Settings, tmp_path: Path) 
 
     def verb(*words: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "ai_stack", "backup", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        none = subprocess.DEVNULL  # nobody can be asked
+        return subprocess.run(command, env=environment, stdin=none, capture_output=True, text=True)
 
     created = json.loads(verb("create", "--json").stdout)
     assert created["counts"]["aidb.documents"] == COUNT + 1

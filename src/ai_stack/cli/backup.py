@@ -1,6 +1,7 @@
 """`backup`: the whole stack in one file, checked, pruned and restored; an operator's verb."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict
@@ -97,7 +98,7 @@ def verify(
 @app.command()
 def restore(
     bundle: Bundle,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Replace what there is.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a server's database that has data.")
     ] = False,
@@ -116,7 +117,7 @@ def restore(
 
     settings, path = load_settings(), find(bundle)
     if not yes:
-        raise InvalidRequest(REFUSED)
+        _confirm(path)
     keys = _identities(settings, identity)
     with bars(as_json) as shown:
         wish = Wish(replace, keep)
@@ -127,6 +128,13 @@ def restore(
     say(f"{found.bundle} is restored: {found.documents} documents, in {found.took_s:.1f} s.")
     for note in found.notes:
         say(f"  {note}")
+
+
+def _confirm(bundle: Path) -> None:
+    """Ask the person at the terminal; InvalidRequest where there is none."""
+    if not sys.stdin.isatty():
+        raise InvalidRequest(REFUSED)
+    typer.confirm(f"Replace what the stack has now by {bundle.name}?", abort=True)
 
 
 @app.command()

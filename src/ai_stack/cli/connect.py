@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -72,29 +72,57 @@ def connect(
     """
     settings, places = load_settings(), _places(project_dir)
     found = _client(client, project_dir)
-    key = None if key is None else keys.check(key)
-    target = _target(reachable(url or settings.gateway_url), model, key)
+    target = _target(
+        reachable(url or settings.gateway_url), model, None if key is None else keys.check(key)
+    )
     if not only_print:
         _plan(found.edits(target, places))  # a file that is refused is so before a key is made
     target = _keyed(settings, target, client, key, may_make=not only_print)
-    edits = found.edits(target, places)
-    told: dict[str, Any] = {"client": client, "address": target.url, "model": target.model}
-    if only_print:
-        told["files"] = [{"path": str(e.path), "text": e.change("")} for e in edits]
-    else:
-        told["files"] = [_json(written) for written in _apply(settings, edits)]
-        given = {"url": target.url if url else None, "project": places.project}
-        _note(settings, client, target, edits, given)
-    told["steps"] = _steps(found, target, places, edits)
+    wanted = Wanted(client, found, target, places, found.edits(target, places))
+    told = _printed(wanted) if only_print else _written(settings, wanted, url)
     if not as_json:
         _show(told)
     # What a shell evaluates stands alone on the standard output, and so does JSON.
-    output = sys.stderr if as_json or not edits else sys.stdout
-    proofs = found.proofs(target, places) if not (only_print and edits) else {}
-    verdicts = [_proved(v, output) for v in (verify(target, client, proofs) if proving else ())]
+    output = sys.stderr if as_json or not wanted.edits else sys.stdout
+    verdicts = _verdicts(wanted, output, with_client=not only_print) if proving else []
     if as_json:
         print_json({**told, "verified": [asdict(verdict) for verdict in verdicts]})
     raise typer.Exit(1 if any(verdict.failure for verdict in verdicts) else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a client is to be connected."""
+
+    name: str
+    client: Client
+    target: Target
+    places: Places
+    edits: Sequence[Edit]
+
+    def told(self, done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a person is told of it, with what came of its files."""
+        named = {"client": self.name, "address": self.target.url, "model": self.target.model}
+        steps = _steps(self.client, self.target, self.places, self.edits)
+        return {**named, "files": [*done], "steps": steps}
+
+
+def _printed(wanted: Wanted) -> dict[str, Any]:
+    return wanted.told([{"path": str(e.path), "text": e.change("")} for e in wanted.edits])
+
+
+def _written(settings: Settings, wanted: Wanted, url: str | None) -> dict[str, Any]:
+    done = [_json(written) for written in _apply(settings, wanted.edits)]
+    given = {"url": wanted.target.url if url else None, "project": wanted.places.project}
+    _note(settings, wanted.name, wanted.target, wanted.edits, given)
+    return wanted.told(done)
+
+
+def _verdicts(wanted: Wanted, output: TextIO, *, with_client: bool) -> list[Verdict]:
+    """Prove what works, also through the client where its files were written or it has none."""
+    proves = with_client or not wanted.edits
+    proofs = wanted.client.proofs(wanted.target, wanted.places) if proves else {}
+    return [_proved(each, output) for each in verify(wanted.target, wanted.name, proofs)]
 
 
 def _client(name: str, project: Path | None) -> Client:
@@ -139,9 +167,9 @@ def _keyed(
     settings: Settings, target: Target, client: str, given: str | None, *, may_make: bool
 ) -> Target:
     """With the key that the client is to show, of which a person is told."""
-    wanted = keys.Wanted(client, target.url, find_client(client).scopes)
+    asked = keys.Wanted(client, target.url, find_client(client).scopes)
     try:
-        issued = keys.issue(settings, wanted, given, may_make=may_make)
+        issued = keys.issue(settings, asked, given, may_make=may_make)
     except served.Silent:
         return replace(target, key=given)
     if issued.told:
