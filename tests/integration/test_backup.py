@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from ai_stack.services.backup.standby import standby_of
 from ai_stack.services.backup.verifying import verify
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
-from ai_stack.supervisor import folder, postgres, swap
+from ai_stack.supervisor import folder, swap
 from stacks import stack as supervised
 
 ME = Principal()
@@ -187,7 +186,9 @@ async def test_a_stack_that_does_not_stop_keeps_its_database(
 
 def fill(url: str) -> None:
     with psycopg.connect(url) as connection:
-        connection.execute(insert("since"))
+        connection.execute(
+            "INSERT INTO aidb.documents (project_id, content) SELECT id, 'since' FROM aidb.projects"
+        )
 
 
 async def test_all_is_as_before_where_a_database_cannot_be_renamed(
@@ -484,8 +485,6 @@ async def test_a_daily_backup_that_fails_is_told(
     assert shelf.care(settings.backups).failure == ""
 
 
-# The embedded PostgreSQL ---------------------------------------------------------------------
-
 PARTS = ("postgres", "roles", "redis-kept", "migrate")
 
 
@@ -508,30 +507,6 @@ async def test_from_embedded_to_a_server_whether_the_stack_runs_or_not(
             assert running.settings.backups.stat().st_uid == made.path.stat().st_uid
         found = await restore(elsewhere(filled, tmp_path, empty_url), again.path, [])
         assert found.documents == 1
-    finally:
-        shutil.rmtree(folder)
-
-
-def test_the_old_data_come_back_where_the_new_do_not_serve() -> None:
-    folder = Path("/tmp") / f"ai-stack-back-{os.getpid()}"
-    folder.mkdir()
-    try:
-        with supervised(folder / "data", chosen=PARTS) as running:
-            running.up(120)
-            verb = [sys.executable, "-m", "ai_stack", "backup"]
-            command = {"env": running.environment, "capture_output": True, "text": True}
-            made = subprocess.run([*verb, "create", "--json"], check=True, **command)
-            running.sql(insert("since"))
-            running.down()
-            words = [*verb, "restore", json.loads(made.stdout)["bundle"], "--yes"]
-            with socket.create_server(("127.0.0.1", running.settings.port)):
-                done = subprocess.run(words, check=False, **command)
-            assert done.returncode == 1
-            assert "the old is back" in done.stderr
-            running.up(120)
-            assert running.sql("SELECT content FROM aidb.documents") == "since"
-            left = {path.name for path in (folder / "data").iterdir()}
-            assert not left & {swap.STAGING, swap.REPLACED, swap.JOURNAL}
     finally:
         shutil.rmtree(folder)
 
@@ -567,79 +542,6 @@ def test_the_old_database_of_a_server_comes_back_with_the_old_secrets(
             assert not left & {swap.STAGING, swap.REPLACED, swap.JOURNAL}
     finally:
         shutil.rmtree(place)
-
-
-def test_recovery_to_a_point_in_time(tmp_path: Path) -> None:
-    folder = Path("/tmp") / f"ai-stack-pitr-{os.getpid()}"
-    folder.mkdir()
-    folder.chmod(0o755)
-    try:
-        wanted = {"AI_STACK_BACKUP_WAL": "true"}
-        with supervised(folder / "data", chosen=PARTS, **wanted) as running:
-            running.up(120)
-            base = folder / "data" / "backups" / "base"
-            basebackup(running, base)
-            running.sql(insert("before"))
-            time.sleep(1.1)
-            moment = running.sql("SELECT now()")
-            time.sleep(1.1)
-            running.sql(insert("after"))
-            running.sql("DELETE FROM aidb.documents WHERE content = 'before'")
-            archive = next((folder / "data" / "backups" / "wal").iterdir())
-            superuser(running, "SELECT pg_switch_wal()")
-            archived(running)
-            running.down()
-            data = folder / "data" / "postgres" / "data"
-            data.rename(data.with_name("data.broken"))
-            shutil.move(base, data)
-            with (data / "postgresql.auto.conf").open("a") as file:
-                file.write(f"restore_command = 'gunzip -c {archive}/%f.gz > %p'\n")
-                file.write(f"recovery_target_time = '{moment}'\n")
-                file.write("recovery_target_action = 'promote'\n")
-            (data / "recovery.signal").touch()
-            chown(data)
-            running.up(120)
-            assert running.sql("SELECT content FROM aidb.documents") == "before"
-            running.sql(insert("anew"))
-    finally:
-        shutil.rmtree(folder)
-
-
-def insert(content: str) -> str:
-    return (
-        "INSERT INTO aidb.documents (project_id, content)"
-        f" SELECT id, '{content}' FROM aidb.projects"
-    )
-
-
-def superuser(running: Any, text: str) -> str:
-    where = ("-h", str(running.settings.runtime), "-U", "postgres", "-d", "aidb")
-    command = [str(postgres.binaries(18) / "psql"), "-X", "-qAt", *where, "-c", text]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def basebackup(running: Any, base: Path) -> None:
-    where = ("-h", str(running.settings.runtime), "-U", "postgres")
-    program = postgres.binaries(18) / "pg_basebackup"
-    subprocess.run([program, *where, "-D", base, "-c", "fast", "-X", "stream"], check=True)
-
-
-def archived(running: Any) -> None:
-    """Wait until everything written so far is in the archive."""
-    deadline = time.monotonic() + 30
-    query = (
-        "SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1)"
-        " FROM pg_stat_archiver"
-    )
-    while superuser(running, query) != "t":
-        assert time.monotonic() < deadline, superuser(running, "TABLE pg_stat_archiver")
-        time.sleep(0.1)
-
-
-def chown(folder: Path) -> None:
-    if os.getuid() == 0:
-        subprocess.run(["chown", "-R", servers.USER, str(folder)], check=True)
 
 
 def test_the_verbs_answer_in_json(made: Made, filled: Settings, tmp_path: Path) -> None:
