@@ -28,6 +28,7 @@ class Reader:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=120)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.closed = False  # the server has said that it closes the connection
 
     def ask(self, body: str) -> Stream:
         payload = body.encode()
@@ -43,6 +44,7 @@ class Reader:
                 first = time.perf_counter()
         if not received.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(bytes(received[:500]))
+        self.closed = b"connection: close" in received.partition(b"\r\n\r\n")[0].lower()
         chunks = _chunks(received)
         texts = sum(bool(c["choices"] and c["choices"][0]["delta"].get("content")) for c in chunks)
         tokens = sum((c.get("usage") or {}).get("completion_tokens", 0) for c in chunks)

@@ -253,8 +253,23 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server ends: what would wait for as long as its client does is told to end too."""
-        self.closing.happen()
+        if not self.closing.gone:
+            self.closing.happen()
         super().shutdown()
+
+    def leave(self) -> None:
+        """The server is about to end: the next answer tells so, and is the last one here.
+
+        An answer whose head is gone already cannot tell it, so it leaves that to the one after it.
+        """
+        self.closing.happen()
+        self._start_asgi_task = self._start_last  # type: ignore[method-assign]
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _start_last(self, cycle: Exchange, app: ASGI3Application) -> None:
+        cycle.keep_alive = False
+        Connection._start_asgi_task(self, cycle, app)
 
     def on_message_begin(self) -> None:
         self.url, self.expect_100_continue, self.headers = b"", False, []

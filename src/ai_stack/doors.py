@@ -4,14 +4,16 @@ import asyncio
 import os
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ai_stack.caches import Cache, open_cache
+from ai_stack.caches import Cache, open_cache, unmarked
 from ai_stack.caches.conversations import Conversations, open_conversations
 from ai_stack.caches.counters import Counters, open_counters
 from ai_stack.caches.traces import Traces
 from ai_stack.database import Database, open_database
 from ai_stack.database.notices import Notices
+from ai_stack.database.replica import Replica, mark
 from ai_stack.database.runs import CHANNEL
 from ai_stack.embedders import open_embedder
 from ai_stack.engines import Engine, open_engine
@@ -48,6 +50,7 @@ class Doors:
     telemetry: Telemetry
     keyring: Keyring
     own_key: bytes  # what the stack's own secrets are sealed with
+    replica: Replica | None = None
 
 
 async def open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -> Doors:
@@ -65,7 +68,9 @@ async def open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -
     )
     exits.push_async_callback(database.aclose)
     await keyring.check(database)
-    cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"))
+    replica = _replica(settings, database, telemetry, keyring)
+    marked = unmarked if replica is None else partial(mark, database)
+    cache = open_cache(_required(settings.redis, "AI_STACK_REDIS_URL"), marked)
     exits.push_async_callback(cache.aclose)
     conversations = open_conversations(settings.redis_kept or "")
     exits.push_async_callback(conversations.aclose)
@@ -74,6 +79,8 @@ async def open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -
     traces = Traces([settings.redis or "", settings.redis_kept or ""])
     exits.push_async_callback(traces.aclose)
     vectors = await exits.enter_async_context(_vectors(settings, database))
+    if replica is not None:
+        await exits.enter_async_context(replica.running())
     models = Models(database, lambda name: open_embedder(settings, name), telemetry.counted)
     exits.push_async_callback(models.aclose)
     reranker = open_reranker(settings)
@@ -102,7 +109,25 @@ async def open_doors(settings: Settings, exits: AsyncExitStack, watched: bool) -
         telemetry,
         keyring,
         await keyring.own(database),
+        replica,
     )
+
+
+def _replica(
+    settings: Settings, primary: Database, telemetry: Telemetry, keyring: Keyring
+) -> Replica | None:
+    """The server that searches may be read at, which need not be there now."""
+    if settings.database_replica_url is None:
+        return None
+    connect = partial(
+        open_database,
+        settings.database_replica_url.get_secret_value(),
+        connections=settings.database_connections,
+        watched=True,
+        statements=telemetry.statements,
+        keyring=keyring,
+    )
+    return Replica(primary, connect, settings.database_replica_lag_s)
 
 
 def _vectors(settings: Settings, database: Database) -> AbstractAsyncContextManager[Vectors]:

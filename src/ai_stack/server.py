@@ -1,9 +1,14 @@
 """The gateway: one ASGI app over one stack."""
 
+import asyncio
 import gc
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from socket import socket
 
 import uvicorn
 import uvloop
@@ -12,7 +17,9 @@ from starlette.types import ASGIApp
 
 from ai_stack import __version__
 from ai_stack.connections import Connection
+from ai_stack.leaving import Server
 from ai_stack.mcp import Mcp, Mount
+from ai_stack.models.seat import Seat
 from ai_stack.rest import create_router, problems, search
 from ai_stack.rest.forwarded import Forwarded
 from ai_stack.rest.front import Front
@@ -20,7 +27,7 @@ from ai_stack.rest.gate import Gate, Identified
 from ai_stack.rest.openai.routes import HOT
 from ai_stack.rest.requests import caller_of
 from ai_stack.rest.weight import check_weight
-from ai_stack.services.health import HealthChecks
+from ai_stack.services.siblings import Siblings
 from ai_stack.settings import Settings
 from ai_stack.settings.exposure import check_exposure, is_wide
 from ai_stack.stack import Stack, open_stack
@@ -76,17 +83,20 @@ def _meter(stack: Stack) -> Requests:
     return Requests(told.metrics, told.slow, fixed=FIXED, logged=logged, traced=told.tracing)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, seat: Seat | None = None) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished within `shutdown_grace_s`.
 
+    With a seat it is one of several processes, and SIGUSR1 says that another has taken its place.
     Raises SettingsError for a URL that is missing, and for an address that is reached by others
     without authentication or TLS; StackError for a database that is unfit.
     """
     check_exposure(settings, has_credentials=None)  # which the database knows
-    uvloop.run(_serve(settings))
+    if seat is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes; its parent decides
+    uvloop.run(_serve(settings, seat))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, seat: Seat | None) -> None:
     async with AsyncExitStack() as exits:
         certificate = open_certificate(settings)
         stack = await exits.enter_async_context(open_stack(settings))
@@ -96,11 +106,18 @@ async def _serve(settings: Settings) -> None:
             told = stack.telemetry.metrics.process.certificate.set
             await exits.enter_async_context(certificate.followed(told))
             probes = {**stack.health.probes, "tls": certificate.probe}
-            stack = replace(stack, health=HealthChecks(probes))
+            stack = replace(stack, health=replace(stack.health, probes=probes))
         app = create_app(settings, stack)
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
-        await uvicorn.Server(_config(settings, app, certificate)).serve()
+        config, leaving = _config(settings, app, certificate), stack.health.leaving
+        if seat is None:
+            await Server(config, leaving, settings.drain_s).serve()
+            return
+        await exits.enter_async_context(stack.scrape.beside(Siblings(seat.folder, seat.number)))
+        server = Server(config, leaving, settings.drain_s, partial(os.write, seat.ready, b"."))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, server.retire)
+        await server.serve([socket(fileno=number) for number in seat.listeners])
 
 
 async def _insist(settings: Settings, stack: Stack) -> None:

@@ -317,6 +317,7 @@ def _search(settings: Settings, doors: Doors) -> Search:
         settings.hybrid_weight,
         settings.search_cache_ttl_s,
         doors.telemetry.counted,
+        doors.replica,
     )
 
 

@@ -14,6 +14,7 @@ FAILURES = (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError)
 class Reply:
     status: int
     body: bytes
+    closes: bool = False  # the server has said that it closes the connection
 
     @property
     def ok(self) -> bool:
@@ -56,7 +57,10 @@ class Client:
         if cut:
             await asyncio.sleep(0.002)
             raise ConnectionAbortedError
-        return await _read(reader)
+        reply = await _read(reader)
+        if reply.closes:
+            self.close()
+        return reply
 
     def close(self) -> None:
         if self._streams is not None:
@@ -79,4 +83,5 @@ async def _read(reader: asyncio.StreamReader) -> Reply:
         name, _, value = line.partition(b":")
         if name == b"content-length":
             length = int(value)
-    return Reply(int(head.split(b" ", 2)[1]), await reader.readexactly(length))
+    closes = b"\r\nconnection: close" in head
+    return Reply(int(head.split(b" ", 2)[1]), await reader.readexactly(length), closes)

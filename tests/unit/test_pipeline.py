@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any
 
-from ai_stack.caches.pipeline import LINGER_S, _Link
+import hiredis
+import pytest
+
+from ai_stack.caches.pipeline import LINGER_S, Address, _Link
+from ai_stack.errors import SettingsError
 
 
 class Wire(asyncio.Transport):
@@ -53,3 +57,29 @@ async def test_it_does_not_wait_for_long() -> None:
     link.end()
     await asyncio.sleep(LINGER_S * 10)
     assert len(wire.written) == 2
+
+
+def test_sentinels_are_read_from_a_url() -> None:
+    url = "redis+sentinel://ann:s%40cret@a:1,b,[::1]:3/ours/2?sentinel_password=p%2Fw"
+    found = Address.read(url)
+    assert (found.master, found.tls) == ("ours", False)
+    assert [(one.host, one.port) for one in found.sentinels] == [("a", 1), ("b", 26379), ("::1", 3)]
+    assert found.opening == (("AUTH", "ann", "s@cret"), ("SELECT", "2"))
+    assert {one.opening for one in found.sentinels} == {(("AUTH", "p/w"),)}
+    over_tls = Address.read("rediss+sentinel://a/ours")
+    assert over_tls.tls and over_tls.sentinels[0].tls
+    assert (over_tls.opening, over_tls.sentinels[0].opening) == ((), ())
+
+
+@pytest.mark.parametrize("wrong", ["redis+sentinel://a:1", "redis+sentinel:///ours"])
+def test_sentinels_without_a_name_or_a_place_are_refused(wrong: str) -> None:
+    with pytest.raises(SettingsError):
+        Address.read(wrong)
+
+
+async def test_a_server_that_has_become_a_replica_is_left() -> None:
+    link, _ = linked()
+    link.refused(hiredis.ReplyError("ERR unknown command"))
+    assert not link.ended
+    link.refused(hiredis.ReplyError("READONLY You can't write against a read only replica."))
+    assert link.ended

@@ -1,13 +1,17 @@
-"""The door to the cache: `redis://`, `rediss://`, `unix://` or `memory:`.
+"""The door to the cache: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `memory:`.
 
 A cache may forget anything at any time, and nothing but speed depends on it.
 """
 
 import importlib
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
+from ai_stack.caches.pipeline import SERVERS
 from ai_stack.errors import SettingsError
+
+Mark: TypeAlias = Callable[[], Awaitable[str]]
 
 
 class Cache(Protocol):
@@ -29,13 +33,22 @@ class Cache(Protocol):
     async def aclose(self) -> None: ...
 
 
-def open_cache(url: str) -> Cache:
-    """The cache at a URL; it connects when it is first used."""
+async def unmarked() -> str:
+    """The mark of generations that carry none."""
+    return ""
+
+
+def open_cache(url: str, mark: Mark = unmarked) -> Cache:
+    """The cache at a URL; it connects when it is first used.
+
+    What `mark` tells when a generation is made is carried by it, after a dot.
+    """
     scheme = urlsplit(url).scheme
     if scheme == "memory":
-        memory: Cache = importlib.import_module(f"{__name__}.memory").MemoryCache()
+        memory: Cache = importlib.import_module(f"{__name__}.memory").MemoryCache(mark)
         return memory
-    if scheme not in ("redis", "rediss", "unix"):
-        raise SettingsError("AI_STACK_REDIS_URL must begin with redis, rediss, unix or memory.")
-    redis: Cache = importlib.import_module(f"{__name__}.redis").RedisCache.open(url)
+    if scheme not in SERVERS:
+        known = ", ".join(SERVERS)
+        raise SettingsError(f"AI_STACK_REDIS_URL must begin with memory or one of {known}.")
+    redis: Cache = importlib.import_module(f"{__name__}.redis").RedisCache.open(url, mark)
     return redis

@@ -3,11 +3,14 @@
 import time
 import uuid
 
+from ai_stack.caches import Mark, unmarked
+
 
 class MemoryCache:
     """Keeps everything until it expires."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Mark = unmarked) -> None:
+        self._mark = mark
         self._values: dict[str, tuple[bytes, float]] = {}
         self._generations: dict[str, str] = {}
 
@@ -19,10 +22,15 @@ class MemoryCache:
         self._values[key] = (value, time.monotonic() + ttl_s)
 
     async def generation(self, scope: str) -> str | None:
-        return self._generations.setdefault(scope, uuid.uuid4().hex)
+        if scope not in self._generations:
+            self._generations.setdefault(scope, await self._new())
+        return self._generations[scope]
 
     async def renew(self, scope: str) -> None:
-        self._generations[scope] = uuid.uuid4().hex
+        self._generations[scope] = await self._new()
+
+    async def _new(self) -> str:
+        return f"{uuid.uuid4().hex}.{await self._mark()}"
 
     async def ping(self) -> None:
         return

@@ -9,15 +9,20 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import hiredis
+
+from ai_stack.errors import SettingsError
 
 TIMEOUT_S, LOOK_S, PAUSE_S = 0.25, 0.05, 0.5
 LINGER_S = 0.002  # what nobody waits for is sent with what somebody does, at the latest then
 MAX_WAITING = 20_000
+SENTINEL_PORT = 26379
+SERVERS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")  # schemes of URLs
 
 Part: TypeAlias = bytes | str | int
 Answer: TypeAlias = bytes | int | list["Answer"] | None
@@ -29,17 +34,25 @@ class Down(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is and how to begin with it, from redis://, rediss:// or unix://."""
+    """Where a server is and how to begin with it, from redis://, rediss:// or unix://.
+
+    From redis+sentinel://host:port,host:port/name it is the `master` of this name, wherever the
+    sentinels say that it is now.
+    """
 
     path: str | None
     host: str
     port: int
     tls: bool
     opening: tuple[tuple[Part, ...], ...]
+    sentinels: tuple["Address", ...] = ()
+    master: str = ""
 
     @classmethod
     def read(cls, url: str) -> "Address":
         parts, asked = urlsplit(url), parse_qs(urlsplit(url).query)
+        if parts.scheme.endswith("+sentinel"):
+            return cls._watched(url)
         is_local = parts.scheme == "unix"
         number = asked.get("db", ["" if is_local else parts.path.strip("/")])[0]
         password = unquote(parts.password or "") or asked.get("password", [""])[0]
@@ -50,6 +63,22 @@ class Address:
         path = unquote(parts.path) if is_local else None
         host, port = parts.hostname or "127.0.0.1", parts.port or 6379
         return cls(path, host, port, parts.scheme == "rediss", tuple(opening))
+
+    @classmethod
+    def _watched(cls, url: str) -> "Address":
+        """SettingsError for a URL that names no master."""
+        parts = urlsplit(url)
+        scheme = parts.scheme.removesuffix("+sentinel")
+        login, at, places = parts.netloc.rpartition("@")
+        master, _, number = parts.path.strip("/").partition("/")
+        if not master or not places:
+            raise SettingsError(f"{scheme}+sentinel://host:port,host:port/name needs the name.")
+        server = cls.read(f"{scheme}://{login}{at}master/{number}")
+        secret = parse_qs(parts.query).get("sentinel_password", [""])[0]
+        before = f":{quote(secret, safe='')}@" if secret else ""
+        asked = (f"{scheme}://{before}{place}" for place in places.split(","))
+        known = tuple(replace(cls.read(one), port=_port(one)) for one in asked)
+        return replace(server, sentinels=known, master=master)
 
 
 class Pipeline:
@@ -68,7 +97,7 @@ class Pipeline:
             link = await self._connected()
         answer = await link.send(command)
         if isinstance(answer, hiredis.HiredisError):
-            raise Down(str(answer))
+            raise link.refused(answer)
         return cast(Answer, answer)
 
     async def together(self, commands: Sequence[tuple[Part, ...]]) -> list[Answer]:
@@ -81,7 +110,7 @@ class Pipeline:
         answers = await link.send_all(commands)
         for answer in answers:
             if isinstance(answer, hiredis.HiredisError):
-                raise Down(str(answer))
+                raise link.refused(answer)
         return cast(list[Answer], answers)
 
     async def post(self, *command: Part) -> None:
@@ -110,17 +139,50 @@ class Pipeline:
     async def _connect(self) -> "_Link":
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                self._link = link = await self._opened()
-                for command in self._address.opening:
-                    if isinstance(await link.send(command), hiredis.HiredisError):
-                        link.end()
-                        raise Down
+                address = self._address
+                found = await self._found() if address.sentinels else address
+                self._link = link = await self._opened(found)
+                if address.sentinels:
+                    await _check_master(link)
                 return link
         except (OSError, TimeoutError) as error:
             raise Down from error
 
-    async def _opened(self) -> "_Link":
-        loop, address = asyncio.get_running_loop(), self._address
+    async def _found(self) -> Address:
+        """Where the master is, by the first sentinel that knows: all are asked at once."""
+        asked = [asyncio.create_task(self._told(one)) for one in self._address.sentinels]
+        try:
+            for told in asyncio.as_completed(asked):
+                with suppress(OSError, Down):
+                    host, port = await told
+                    return replace(self._address, host=host, port=port)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        raise Down
+
+    async def _told(self, sentinel: Address) -> tuple[str, int]:
+        link = await self._opened(sentinel)
+        try:
+            asked = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.master)
+            found = await link.send(asked)
+        finally:
+            link.end()
+        if not isinstance(found, list) or len(found) != 2:
+            raise Down
+        return found[0].decode(), int(found[1])
+
+    async def _opened(self, address: Address) -> "_Link":
+        link = await self._reached(address)
+        for command in address.opening:
+            if isinstance(await link.send(command), hiredis.HiredisError):
+                link.end()
+                raise Down
+        return link
+
+    async def _reached(self, address: Address) -> "_Link":
+        loop = asyncio.get_running_loop()
         if address.path is not None:
             return (await loop.create_unix_connection(self._new_link, address.path))[1]
         context = ssl.create_default_context() if address.tls else None
@@ -255,6 +317,12 @@ class _Link(asyncio.Protocol):
         except (hiredis.ProtocolError, IndexError):
             self.end()
 
+    def refused(self, error: hiredis.HiredisError) -> Down:
+        """What an error is told as; a server that has become a replica is asked no more."""
+        if str(error).startswith("READONLY"):
+            self.end()
+        return Down(str(error))
+
     def connection_lost(self, error: Exception | None) -> None:
         self.end()
 
@@ -270,3 +338,15 @@ class _Link(asyncio.Protocol):
             answer, _ = self._waiting.popleft()
             if answer is not None and not answer.done():
                 answer.set_exception(Down())
+
+
+async def _check_master(link: _Link) -> None:
+    """Sentinels may say what was; only a master takes writes."""
+    role = await link.send(("ROLE",))
+    if not isinstance(role, list) or role[0] != b"master":
+        link.end()
+        raise Down
+
+
+def _port(url: str) -> int:
+    return urlsplit(url).port or SENTINEL_PORT

@@ -1,8 +1,9 @@
-"""The cache in a Redis or Valkey server: `redis://`, `rediss://` or `unix://`."""
+"""The cache in a Redis or Valkey server: by any URL that is no memory."""
 
 import uuid
 from contextlib import suppress
 
+from ai_stack.caches import Mark, unmarked
 from ai_stack.caches.pipeline import Address, Answer, Down, Part, Pipeline
 from ai_stack.errors import Unavailable
 
@@ -13,12 +14,12 @@ PREFIX = "aidb:"
 class RedisCache:
     """A server that is down costs one short wait now and then, and is never an error."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, mark: Mark = unmarked) -> None:
+        self._pipeline, self._mark = pipeline, mark
 
     @classmethod
-    def open(cls, url: str) -> "RedisCache":
-        return cls(Pipeline(Address.read(url)))
+    def open(cls, url: str, mark: Mark = unmarked) -> "RedisCache":
+        return cls(Pipeline(Address.read(url)), mark)
 
     async def get(self, key: str) -> bytes | None:
         try:
@@ -38,13 +39,16 @@ class RedisCache:
         if isinstance(found, bytes):
             return found.decode()
         # The server may have evicted it: a new name never meets what an old one left behind.
-        made = uuid.uuid4().hex
+        made = await self._new()
         stored = await self._quietly("SET", name, made, "EX", GENERATION_TTL_S, "NX")
         return made if stored else None
 
     async def renew(self, scope: str) -> None:
         name = f"{PREFIX}generation:{scope}"
-        await self._quietly("SET", name, uuid.uuid4().hex, "EX", GENERATION_TTL_S)
+        await self._quietly("SET", name, await self._new(), "EX", GENERATION_TTL_S)
+
+    async def _new(self) -> str:
+        return f"{uuid.uuid4().hex}.{await self._mark()}"
 
     async def ping(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ai_stack.caches.pipeline import Address, Down, Pipeline
+from ai_stack.caches.pipeline import SERVERS, Address, Down, Pipeline
 from ai_stack.errors import Unavailable
 
 
@@ -23,7 +23,7 @@ class CacheStatistics:
     """Asks the server at a URL, over a connection of its own; it connects when it is first used."""
 
     def __init__(self, url: str) -> None:
-        is_server = urlsplit(url).scheme in ("redis", "rediss", "unix")
+        is_server = urlsplit(url).scheme in SERVERS
         self._pipeline = Pipeline(Address.read(url)) if is_server else None
 
     async def read(self) -> CacheHealth | None:

@@ -8,7 +8,7 @@ from typing import cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from ai_stack.caches.pipeline import Address, Down, Pipeline
+from ai_stack.caches.pipeline import SERVERS, Address, Down, Pipeline
 from ai_stack.errors import Unavailable
 
 PATTERN, PAGE = "aidb:*", 1000
@@ -22,7 +22,7 @@ class Traces:
     """
 
     def __init__(self, urls: Iterable[str]) -> None:
-        servers = {url for url in urls if urlsplit(url).scheme in ("redis", "rediss", "unix")}
+        servers = {url for url in urls if urlsplit(url).scheme in SERVERS}
         self._pipelines = [Pipeline(Address.read(url)) for url in sorted(servers)]
 
     async def forget(self, project_id: UUID) -> int:

@@ -29,6 +29,10 @@ FilterText = Annotated[
         help='Only documents whose metadata match: KEY=VALUE, or JSON as {"year": {"gte": 2020}}.',
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, max=64, help="Processes of the gateway; by default AI_STACK_WORKERS."),
+]
 Number = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to show at most.")]
 Everything = Annotated[bool, typer.Option("--all", help="Show all, however many.")]
 

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -13,6 +13,7 @@ import typer
 
 from ai_stack.cli import optimizer
 from ai_stack.cli.display import Display, LiveDisplay, PlainDisplay, table_of
+from ai_stack.cli.options import Workers
 from ai_stack.errors import AIStackError, StackError, Unavailable
 from ai_stack.settings import Settings, load_settings
 from ai_stack.supervisor import StackStatus, control, folder, session, swap
@@ -31,18 +32,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when healthy.")] = False,
     as_json: AsJson = False,
+    workers: Workers = None,
     background: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start the stack and keep it running; twice is harmless."""
     settings = load_settings()
+    told: tuple[str, ...] = ()  # beside the settings, which a restart reads anew
+    if workers is not None:
+        told = ("--workers", str(workers))
+        settings = settings.model_copy(update={"workers": workers})
     if folder.holder(settings.data_dir) is not None:
         _show_running(settings, as_json)
     elif detach:
-        _detach(settings, as_json)
+        _detach(settings, as_json, told)
         if as_json:
             _show_running(settings, as_json)
     else:
-        _foreground(settings, background)
+        _foreground(settings, background, told)
 
 
 @app.command()
@@ -84,7 +90,7 @@ def status(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if found.healthy else 1)
 
 
-def _foreground(settings: Settings, background: bool) -> None:
+def _foreground(settings: Settings, background: bool, told: Sequence[str]) -> None:
     display: Display = LiveDisplay() if _interactive() and not background else PlainDisplay()
     try:
         again = asyncio.run(_session(settings, display, background))
@@ -99,7 +105,7 @@ def _foreground(settings: Settings, background: bool) -> None:
     finally:
         display.close()
     if again:
-        options = ("--background",) if background else ()
+        options = (*told, *(("--background",) if background else ()))
         command = [sys.executable, "-m", "ai_stack", "up", *options]
         os.execv(sys.executable, command)  # noqa: S606 (itself, with the settings as they are now)
 
@@ -145,13 +151,13 @@ def _leave_terminal() -> None:
     os.close(nowhere)
 
 
-def _detach(settings: Settings, quiet: bool) -> None:
+def _detach(settings: Settings, quiet: bool, told: Sequence[str]) -> None:
     """Go on as a supervisor in a session of its own, and pass on its words until it is healthy."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
-        os._exit(_become_background(settings, write))
+        os._exit(_become_background(settings, write, told))
     os.close(write)
     with os.fdopen(read) as said:
         for line in said:
@@ -162,7 +168,7 @@ def _detach(settings: Settings, quiet: bool) -> None:
         raise typer.Exit(os.waitstatus_to_exitcode(code))
 
 
-def _become_background(settings: Settings, output: int) -> int:
+def _become_background(settings: Settings, output: int, told: Sequence[str]) -> int:
     """In the forked child: leave the terminal, speak into the pipe, run to the end."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -170,7 +176,7 @@ def _become_background(settings: Settings, output: int) -> int:
         os.dup2(source, target)
     os.close(output)
     try:
-        _foreground(settings, background=True)
+        _foreground(settings, True, told)
     except AIStackError as error:
         print(f"ai-stack: {error.message}", file=sys.stderr)
         return 1

@@ -58,6 +58,7 @@ BE_CONTROL = (
     "SELECT set_config('role', 'aidb_control', true),"
     " set_config('search_path', 'control, aidb, public', true)"
 )
+DIALECT = "postgresql+psycopg://"  # SQLAlchemy connects by libpq's URL: it may name several hosts
 KEEP_PROJECT = "SELECT set_config('app.project', %(project)s, false)"
 
 
@@ -273,7 +274,7 @@ async def open_database(
         open=False,
         check=None,
     )
-    engine = _engine(url, max(1, connections - connections // 2), liveness)
+    engine = _engine(max(1, connections - connections // 2), liveness)
     database = Database(engine, pool, liveness, disk=disk, statements=statements, keyring=keyring)
     if watched:
         liveness.start()
@@ -293,9 +294,9 @@ async def _reconnect(pool: AsyncConnectionPool[Any]) -> None:
             pass
 
 
-def _engine(url: str, connections: int, liveness: Liveness) -> AsyncEngine:
+def _engine(connections: int, liveness: Liveness) -> AsyncEngine:
     engine = create_async_engine(
-        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        DIALECT,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CHECKOUT_S,

@@ -1,12 +1,14 @@
 """Brings the schema to this version, once, however many processes start together."""
 
+from functools import partial
 from importlib.resources import as_file, files
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 
-from ai_stack.database import translated
+from ai_stack.database import DIALECT, translated
 from ai_stack.errors import StackError
 
 LOCK = 0x41494442  # "AIDB"
@@ -18,7 +20,7 @@ def migrate(url: str) -> str:
     Raises StackError when the database was made by a newer version, DatabaseUnavailable when
     it does not answer.
     """
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    engine = create_engine(DIALECT, creator=partial(psycopg.connect, url))
     try:
         with translated(), engine.begin() as connection:
             connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")

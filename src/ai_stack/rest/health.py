@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from ai_stack.errors import AIStackError
+from ai_stack.errors import AIStackError, Unavailable
 from ai_stack.models.health import PartHealth
 from ai_stack.rest.answers import respond
 from ai_stack.rest.requests import PUBLIC, JsonRoute, UseStack
@@ -32,7 +32,9 @@ async def live() -> Response:
 
 @router.get("/ready", dependencies=[PUBLIC])
 async def ready(stack: UseStack) -> Response:
-    """The database answers, so requests can be served."""
+    """The database answers, so requests can be served; 503 also from a gateway that ends soon."""
+    if stack.health.leaving.gone:
+        raise Unavailable("This gateway is about to end; ask another one.")
     await stack.database.ping()
     return respond({"status": "healthy"})
 

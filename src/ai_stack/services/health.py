@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ai_stack import __version__
 from ai_stack.errors import AIStackError
+from ai_stack.models.departure import Departure
 from ai_stack.models.health import Health, PartHealth
 
 PROBE_TIMEOUT_S = 2.0
@@ -18,9 +19,13 @@ Probe = Callable[[], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class HealthChecks:
-    """A probe for each part, None for a part that is not configured; it returns a detail."""
+    """A probe for each part, None for a part that is not configured; it returns a detail.
+
+    `leaving` is the end of this process, which happens while it still answers.
+    """
 
     probes: Mapping[str, Probe | None]
+    leaving: Departure = field(default_factory=Departure)
 
     async def check(self) -> Health:
         """Unhealthy without PostgreSQL, degraded without another configured part."""

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ai_stack.caches.statistics import CacheHealth, CacheStatistics
@@ -21,9 +22,10 @@ from ai_stack.services.embedding import Models
 from ai_stack.services.health import HealthChecks
 from ai_stack.services.inference import Inference
 from ai_stack.services.limits import Limits
+from ai_stack.services.siblings import Siblings
 from ai_stack.settings import Settings
 from ai_stack.telemetry import Telemetry
-from ai_stack.telemetry.exposition import text_of
+from ai_stack.telemetry.exposition import series_of, text_of
 from ai_stack.telemetry.instruments import Counter
 from ai_stack.telemetry.metrics import Found
 from ai_stack.vectors import Countable
@@ -106,6 +108,7 @@ class Scrape:
     _limits: Limits | None = None
     _health: HealthChecks | None = None
     _workers: Mapping[str, float] = field(default_factory=dict)
+    _siblings: Siblings | None = None
     _looks: list[Look] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,8 +140,25 @@ class Scrape:
             look.forget()
         self.look()
         metrics = self.telemetry.metrics
-        workers = self._workers if metrics.found.workers.cells else {}
-        return text_of(metrics.own(), GATEWAY, metrics.shared(), workers)
+        others = {**self._workers} if metrics.found.workers.cells else {}
+        if self._siblings is not None:
+            others |= await self._siblings.series()
+        return text_of(metrics.own(), self._process, metrics.shared(), others)
+
+    @asynccontextmanager
+    async def beside(self, siblings: Siblings) -> AsyncIterator[None]:
+        """Tell what the other processes of this gateway count too, and tell them what this does."""
+        self._siblings = siblings
+        async with siblings.answering(self._own):
+            yield
+
+    @property
+    def _process(self) -> str:
+        return GATEWAY if self._siblings is None else f"{GATEWAY}-{self._siblings.number}"
+
+    def _own(self) -> Mapping[str, float]:
+        self.look()
+        return series_of(self.telemetry.metrics.own(), self._process)
 
     def look(self) -> None:
         """Find out what this process knows by itself."""

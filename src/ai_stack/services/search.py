@@ -15,8 +15,9 @@ from ai_stack.caches import Cache
 from ai_stack.database import Database
 from ai_stack.database import search as rows
 from ai_stack.database.embedding_models import StoredModel
+from ai_stack.database.replica import Replica
 from ai_stack.database.search import Shown
-from ai_stack.errors import InvalidRequest, TooBusy, Unavailable
+from ai_stack.errors import DatabaseUnavailable, InvalidRequest, TooBusy, Unavailable
 from ai_stack.models.principals import Principal, Scope
 from ai_stack.models.search import (
     Hit,
@@ -29,7 +30,7 @@ from ai_stack.rerankers import Reranker
 from ai_stack.services.embedding import Array, Models
 from ai_stack.services.fusion import fuse
 from ai_stack.telemetry.metrics import Counted
-from ai_stack.vectors import VectorQuery, Vectors
+from ai_stack.vectors import VectorQuery, Vectors, over
 
 DEPTH, SPARE = 1, 8
 FUSED_DEPTH, FUSED_ENOUGH = 100, 3000
@@ -37,6 +38,7 @@ RERANK_DEPTH = 30
 DEEPEST = 2000
 PASSAGES = 5
 MAX_QUERY = 8192
+REPLICA_S = 2.0  # after which the primary is asked
 NO_MEANING = "The search by meaning is down; these results were found by their words alone."
 NO_RERANK = "The reranker is down or busy; these results are in the order of the search."
 
@@ -59,6 +61,7 @@ class Search:
     hybrid_weight: float
     ttl_s: int
     counted: Counted = field(default_factory=Counted)
+    replica: Replica | None = None
 
     async def search(self, request: SearchRequest, principal: Principal) -> SearchAnswer:
         """The best documents with the passages that were found in them.
@@ -82,15 +85,48 @@ class Search:
     async def _answer(
         self, request: SearchRequest, principal: Principal, started: float
     ) -> SearchAnswer:
-        key = await self._cache_key(request, principal)
+        generation = await self._generation(request, principal)
+        key = await self._cache_key(request, principal, generation)
+        if self.replica is not None:
+            read = await self._at_replica(self.replica, request, principal, key, generation)
+            if read is not None:
+                return replace(read, took_ms=_since_ms(started))
+        return await self._read(request, principal, key, started)
+
+    async def _at_replica(
+        self,
+        replica: Replica,
+        request: SearchRequest,
+        principal: Principal,
+        key: str | None,
+        generation: str | None,
+    ) -> SearchAnswer | None:
+        """The answer by what the replica has; None where it is behind, or does not give one."""
+        database = replica.at(generation)
+        if database is None:
+            self.counted.replica_searches.add("behind")
+            return None
+        elsewhere = replace(self, database=database, vectors=over(self.vectors, database))
+        try:
+            async with asyncio.timeout(REPLICA_S):
+                answer = await elsewhere._read(request, principal, key, 0)
+        except (DatabaseUnavailable, TimeoutError):
+            replica.failed()
+            self.counted.replica_searches.add("failed")
+            return None
+        self.counted.replica_searches.add("read")
+        return answer
+
+    async def _read(
+        self, request: SearchRequest, principal: Principal, key: str | None, started: float
+    ) -> SearchAnswer:
         found = await self._cached(key)
         cached = found is not None
         if found is None:
             found = await self._find(request, principal)
             await self._keep(key, found)
         results = await self._results(request, principal, found)
-        took_ms = (time.perf_counter() - started) * 1000
-        return SearchAnswer(results, round(took_ms, 2), cached, found.degraded)
+        return SearchAnswer(results, _since_ms(started), cached, found.degraded)
 
     async def generation(self, principal: Principal) -> str | None:
         """What every change to the project's index renews; None while the cache is down."""
@@ -220,11 +256,16 @@ class Search:
         by_chunk = {s.chunk_id: s for s in shown}
         return [r for group in groups if (r := _result(group, by_chunk)) is not None]
 
-    async def _cache_key(self, request: SearchRequest, principal: Principal) -> str | None:
-        if self.ttl_s == 0 or request.query is None:
+    async def _generation(self, request: SearchRequest, principal: Principal) -> str | None:
+        """The project's generation where the cache or the replica goes by it."""
+        if self.replica is None and (self.ttl_s == 0 or request.query is None):
             return None
-        generation = await self.generation(principal)
-        if generation is None:
+        return await self.generation(principal)
+
+    async def _cache_key(
+        self, request: SearchRequest, principal: Principal, generation: str | None
+    ) -> str | None:
+        if generation is None or self.ttl_s == 0 or request.query is None:
             return None
         model = await self.models.active()
         plain = repr((request, model.model.key, self.hybrid_weight)).encode()
@@ -241,6 +282,10 @@ class Search:
         if key is not None and found.degraded is None:
             plain = [(h.chunk_id, h.document_id, h.score) for h in found.hits]
             await self.cache.set(key, orjson.dumps(plain), self.ttl_s)
+
+
+def _since_ms(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)
 
 
 def fold(hits: Sequence[Hit]) -> list[list[Hit]]:

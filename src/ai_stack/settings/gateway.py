@@ -21,8 +21,18 @@ class Gateway(Part):
     )
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8091, ge=1, le=65535, description="Port that the gateway listens on.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes of the gateway that share its port."
+    )
     shutdown_grace_s: int = Field(
         120, ge=1, description="Longest time that a gateway which stops has for open requests."
+    )
+    drain_s: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="Seconds for which a gateway that is told to stop still takes requests while "
+        "`/health/ready` answers 503, so that a load balancer sends it no more.",
     )
     url: str | None = Field(
         None, description="Gateway that the data verbs of the command line talk to."

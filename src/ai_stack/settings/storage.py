@@ -16,6 +16,18 @@ class Storage(Part):
     database_admin_url: SecretStr | None = Field(
         None, description="URL of the role that owns the schema; by default database_url."
     )
+    database_replica_url: SecretStr | None = Field(
+        None,
+        description="URL of a PostgreSQL that follows the one of database_url, for what searches "
+        "read; it is asked only where it has all that was findable before.",
+    )
+    database_replica_lag_s: float = Field(
+        1,
+        gt=0,
+        le=60,
+        description="Seconds that the replica may be behind; while it is more, the primary is "
+        "read.",
+    )
     database_connections: int = Field(
         12, ge=2, le=500, description="PostgreSQL connections that one process opens at most."
     )
@@ -39,7 +51,9 @@ class Storage(Part):
     )
 
     redis_url: SecretStr | None = Field(
-        None, description="redis://, rediss:// or unix:// URL; by default a supervised Redis."
+        None,
+        description="redis://, rediss://, unix:// or redis+sentinel:// URL; by default a "
+        "supervised Redis.",
     )
     redis_host: str | None = Field(
         None, validation_alias=named("REDIS_HOST"), description="Host of a Redis server."

@@ -97,7 +97,7 @@ class Keeper:
             self.ready.set()
             self._to("done", "")
             return True
-        return self._crashed(_reason(status))
+        return self._crashed(reason(status))
 
     async def _start_and_wait(self) -> int:
         self._to("starting", "")
@@ -142,7 +142,7 @@ class Keeper:
             if child.exit_status is None:
                 child.kill_group()
         if status != 0:
-            raise StackError(f"{command[0].rpartition('/')[2]} {_reason(status)}")
+            raise StackError(f"{command[0].rpartition('/')[2]} {reason(status)}")
         return output.text
 
     def _crashed(self, reason: str, *, final: bool = False) -> bool:
@@ -196,7 +196,7 @@ def _phrase(state: State) -> str:
     return {"restarting": "ended", "failing": "fails", "done": "is done"}.get(state, f"is {state}")
 
 
-def _reason(status: int) -> str:
+def reason(status: int) -> str:
     if status >= 0:
         return f"exited with status {status}"
     try:

@@ -161,7 +161,7 @@ def _gateway(settings: Settings, account: Account) -> Iterator[Part]:
         needs=("migrate",),
         uses=("postgres", "redis", "redis-kept", "embedder", "vectors", "llama-cpp"),
         ready=probes.http(host, settings.port, "/health/ready", tls),
-        grace_s=settings.shutdown_grace_s + 5.0,
+        grace_s=settings.drain_s + settings.shutdown_grace_s + 10.0,
         log="aidb.log",
         aliases=("gateway",),
     )

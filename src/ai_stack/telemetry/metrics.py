@@ -64,6 +64,12 @@ class Counted:
             *("mode", "result"),
             bounds=BRIEF,
         )
+        self.replica_searches = Counter(
+            "aidb_replica_searches_total",
+            "Searches where there is a replica: read there, or at the primary since it was behind "
+            "or failed.",
+            "outcome",
+        )
         self.embeddings = Histogram(
             "aidb_embedding_seconds",
             "Calls of the embedder by their duration; kind is query or passage.",

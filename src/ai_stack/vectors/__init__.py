@@ -12,7 +12,7 @@ import importlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -97,6 +97,19 @@ class Vectors(Countable, Protocol):
 
     async def ping(self) -> None:
         """Return when the engine serves."""
+
+
+@runtime_checkable
+class Housed(Protocol):
+    """An index that lies in a PostgreSQL, and in all that follow it."""
+
+    def over(self, database: "Database") -> Vectors:
+        """The same index, searched there."""
+
+
+def over(vectors: Vectors, database: "Database") -> Vectors:
+    """An index as another PostgreSQL has it, where it lies in one."""
+    return vectors.over(database) if isinstance(vectors, Housed) else vectors
 
 
 def open_vectors(

@@ -53,6 +53,12 @@ class PgVectors:
         self._ids: dict[str, tuple[int, float]] = {}
         self._indexed: set[int] = set()
         self._large: set[tuple[int, UUID]] = set()
+        self._elsewhere: PgVectors | None = None
+
+    def over(self, database: Database) -> "PgVectors":
+        if self._elsewhere is None or self._elsewhere.database is not database:
+            self._elsewhere = PgVectors(database)
+        return self._elsewhere
 
     async def upsert(self, model: EmbeddingModel, points: Sequence[Point]) -> None:
         """See that the model has its graph: PostgreSQL adds the rows to it as they come."""

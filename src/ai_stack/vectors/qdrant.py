@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
 
 import httpx
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from ai_stack.errors import VectorsUnavailable
+from ai_stack.errors import SettingsError, VectorsUnavailable
 from ai_stack.models.embedding import EmbeddingModel
 from ai_stack.models.search import Hit
 from ai_stack.vectors import Point, VectorQuery, unit_rows
@@ -36,10 +36,16 @@ def client_errors() -> Iterator[None]:
 
 
 class QdrantVectors:
-    """A client of one server; `client` is closed by whoever made it."""
+    """A client of one server; `client` is closed by whoever made it.
 
-    def __init__(self, client: AsyncQdrantClient) -> None:
+    `shards` and `replicas` are what collections are made with, for a cluster.
+    """
+
+    def __init__(
+        self, client: AsyncQdrantClient, shards: int | None = None, replicas: int | None = None
+    ) -> None:
         self.client = client
+        self._shards, self._replicas = shards, replicas
         self._known: set[str] = set()
         self._fields: dict[str, set[str]] = {}
 
@@ -150,7 +156,12 @@ class QdrantVectors:
             return
         vectors = models.VectorParams(size=model.dimensions, distance=models.Distance.DOT)
         with suppress(UnexpectedResponse, ValueError):  # another gateway was first
-            await self.client.create_collection(_first(model), vectors_config=vectors)
+            await self.client.create_collection(
+                _first(model),
+                vectors_config=vectors,
+                shard_number=self._shards,
+                replication_factor=self._replicas,
+            )
         for field, schema in INDEXES.items():
             await self.client.create_payload_index(_first(model), field, schema, wait=True)
         alias = models.CreateAlias(collection_name=_first(model), alias_name=_alias(model))
@@ -196,10 +207,18 @@ def _ids(record: models.Record) -> tuple[UUID, UUID, UUID]:
     return UUID(str(record.id)), UUID(found["d"]), UUID(found["p"])
 
 
+def _number(query: str, name: str) -> int | None:
+    value = parse_qs(query).get(name, [None])[0]
+    if value is not None and not value.isdecimal():
+        raise SettingsError(f"{name} of AI_STACK_VECTORS_URL is a number.")
+    return None if value is None else int(value)
+
+
 @asynccontextmanager
 async def open_backend(
     url: str, *, api_key: str | None = None, **_: object
 ) -> AsyncIterator[QdrantVectors]:
+    """`?shards=6&replicas=2` is for a cluster; SettingsError where these are no numbers."""
     parts = urlsplit(url)
     scheme = "https" if parts.scheme == "qdrants" else "http"
     client = AsyncQdrantClient(
@@ -209,6 +228,8 @@ async def open_backend(
         check_compatibility=False,
     )
     try:
-        yield QdrantVectors(client)
+        yield QdrantVectors(
+            client, _number(parts.query, "shards"), _number(parts.query, "replicas")
+        )
     finally:
         await client.close()

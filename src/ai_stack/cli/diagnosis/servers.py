@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from ai_stack.caches.pipeline import Address, Down, Pipeline
+from ai_stack.caches.pipeline import SERVERS, Address, Down, Pipeline
 from ai_stack.cli.diagnosis import Finding, Stack
 from ai_stack.database.durability import unsafe_settings
 from ai_stack.engines import open_engine
@@ -11,7 +11,7 @@ from ai_stack.errors import AIStackError, EngineUnavailable
 from ai_stack.supervisor.parts import LLAMA_CPP, addresses
 
 ENGINE_S = 5.0
-SCHEMES = ("redis:", "rediss:", "unix:")
+SCHEMES = tuple(f"{scheme}:" for scheme in SERVERS)
 
 
 def redis(stack: Stack) -> Iterator[Finding]:
