@@ -16,7 +16,7 @@ DEPLOY, PROJECT = ROOT / "deploy", "nixos-ai-stack"
 COMPOSE_FILE = DEPLOY / "docker-compose.yml"
 BALANCER, GATEWAY = "balancer", "aidb-mcp"
 OWN_IMAGE = "localhost/nixos-ai-stack:${AI_STACK_TAG:-latest}"
-HEALTHY_S, LOOK_S = 600, 1.0
+HEALTHY_S, LOOK_S, RESTARTS = 600, 0.5, 5
 VARIABLE = re.compile(r"\$\{(\w+)(?::-((?:[^${}]|\$\{[^}]*\})*))?\}")
 STATS = "http://127.0.0.1:8404/stats;csv"
 
@@ -84,10 +84,16 @@ class Containers:
         for service in services:
             for name in self.names(service):
                 while not self.is_healthy(name):
-                    if time.monotonic() > until:
-                        raise Failed(f"{name} does not get healthy:\n{self.log(name)}")
+                    self._check_hope(name, until)
                     time.sleep(LOOK_S)
             say(f"  {service}: healthy")
+
+    def _check_hope(self, name: str, until: float) -> None:
+        ended = int(self("inspect", "--format={{.RestartCount}}", name).strip() or 0)
+        if ended >= RESTARTS:
+            raise Failed(f"{name} ends whenever it is started:\n{self.log(name)}")
+        if time.monotonic() > until:
+            raise Failed(f"{name} does not get healthy:\n{self.log(name)}")
 
     def log(self, name: str) -> str:
         command = [self.engine, "logs", "--tail=20", name]

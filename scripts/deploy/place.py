@@ -10,18 +10,18 @@ from pathlib import Path
 from failure import Failed
 
 NAME = "nixos-ai-stack"
-# Who owns each folder of the data: a service, and a user of its image.
+# Who owns each folder of the data: a service, and a user of its image as chown has it.
 OWNERS = {
-    "postgres": ("postgres", "postgres"),
-    "redis": ("redis", "redis"),
-    "redis-kept": ("redis", "redis"),
-    "qdrant": ("qdrant", "1000"),
-    "redis-insight": ("redis-insight", "node"),
-    "llama-cpp-models": ("aidb-mcp", "10001"),
-    "secrets": ("aidb-mcp", "10001"),
-    "backups": ("aidb-mcp", "10001"),
-    "exports": ("aidb-mcp", "10001"),
-    "models": ("aidb-mcp", "10001"),
+    "postgres": ("postgres", "postgres:"),
+    "redis": ("redis", "redis:"),
+    "redis-kept": ("redis", "redis:"),
+    "qdrant": ("qdrant", "1000:1000"),
+    "redis-insight": ("redis-insight", "node:"),
+    "llama-cpp-models": ("aidb-mcp", "10001:10001"),
+    "secrets": ("aidb-mcp", "10001:10001"),
+    "backups": ("aidb-mcp", "10001:10001"),
+    "exports": ("aidb-mcp", "10001:10001"),
+    "models": ("aidb-mcp", "10001:10001"),
 }
 
 

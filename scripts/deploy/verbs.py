@@ -80,8 +80,15 @@ def own_folders(stack: Containers, without: Sequence[str]) -> None:
     for folder, (service, user) in OWNERS.items():
         if service not in without:
             path, image = stack.place.data / folder, stack.image_of(service)
-            once = ("run", "--rm", "--network=none", "--user=0", "--entrypoint=chown")
-            stack(*once, f"--volume={path}:/folder", image, f"{user}:", "/folder")
+            once = (
+                "run",
+                "--rm",
+                "--no-healthcheck",
+                "--network=none",
+                "--user=0",
+                "--entrypoint=chown",
+            )
+            stack(*once, f"--volume={path}:/folder", image, user, "/folder")
 
 
 def is_older(stack: Containers, service: str) -> bool:
