@@ -1,10 +1,12 @@
-"""The gateway in 1, 2 and 4 processes, and a rolling restart of them under load.
+"""The gateway in 1, 2 and 4 processes, each with 16 connections, and rolling restarts under load.
 
     python benchmarks/scale.py [--workers 1 2 4] [--rounds 3] [--seconds 4] [--restarts 2]
+                               [--share 0.25]
 
 Everything shares the machine's cores: the gateway, the load, the engine, PostgreSQL and Redis. So
-throughput grows as far as cores are left, and processor time a request says what further cores
-would give. wrk comes from Debian.
+throughput grows as far as cores are left. With `--share` each process of the gateway has so much
+of a core at most, by a control group (version 1) of its own, which takes root: then more of them
+have more to work with, as on a machine of more cores. wrk comes from Debian.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +31,8 @@ from streams import Reader
 from wrk import Load, body, load
 
 CONNECTIONS, CHUNKS, PAUSE_MS = 16, 50, 20
-READERS = 4
+GROUPS, PERIOD_US = Path("/sys/fs/cgroup/cpu"), 10_000
+READERS, LOG = 4, "AI-Stack.log"
 Figures = dict[str, float]
 KINDS = (("answered", True), ("cached", False))
 
@@ -77,13 +80,41 @@ def _cores() -> str:
 @contextmanager
 def served(running: Stack, workers: int, home: Path) -> Iterator[Gateway]:
     """The gateway, once all of its processes answer."""
-    made = gateway(running, workers)
+    made, log = gateway(running, workers), home / LOG
+    before = _answering(log)
     with made.running(home):
-        deadline = time.monotonic() + 60
-        while len(processes(made)) < workers and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while workers > 1 and _answering(log) == before:
+            if time.monotonic() > deadline:
+                raise RuntimeError(log.read_text()[-2000:])
             time.sleep(0.1)
         time.sleep(2)
         yield made
+
+
+def _answering(log: Path) -> int:
+    """How often all processes of a gateway have begun to answer."""
+    return log.read_text().count("processes answer on port") if log.exists() else 0
+
+
+@contextmanager
+def held(pids: Iterable[int], share: float) -> Iterator[None]:
+    """Each process to so much of a core, taken in turns of 10 ms."""
+    groups = []
+    for pid in pids if share else ():
+        group = GROUPS / f"ai-stack-bench-{pid}"
+        group.mkdir()
+        groups.append(group)
+        (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+        (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD_US * share)))
+        (group / "cgroup.procs").write_text(str(pid))
+    try:
+        yield
+    finally:
+        for group in groups:
+            for pid in (group / "cgroup.procs").read_text().split():
+                (GROUPS / "cgroup.procs").write_text(pid)
+            group.rmdir()
 
 
 def processes(made: Gateway) -> list[psutil.Process]:
@@ -92,21 +123,21 @@ def processes(made: Gateway) -> list[psutil.Process]:
     return [one for one in parent.children() if "--seat" in one.cmdline()] or [parent]
 
 
-def measure(made: Gateway, seconds: int) -> Figures:
+def measure(made: Gateway, seconds: int, connections: int) -> Figures:
     found: Figures = {"memory_mb": sum(p.memory_info().rss for p in processes(made)) / (1 << 20)}
     for name, unique in KINDS:
         asked = body(MODEL, unique=unique)
-        _load(made, asked, 1)
+        _load(made, asked, 1, connections)
         before = made.cpu_s()
-        seen = _load(made, asked, seconds)
+        seen = _load(made, asked, seconds, connections)
         found[f"{name}_per_second"] = seen.per_second
         found[f"{name}_cpu_us"] = (made.cpu_s() - before) / seen.requests * 1e6
         found[f"{name}_p99_ms"] = seen.p99_ms
     return found
 
 
-def _load(made: Gateway, asked: str, seconds: int) -> Load:
-    seen = load(made.port, asked, connections=CONNECTIONS, seconds=seconds, core=_cores())
+def _load(made: Gateway, asked: str, seconds: int, connections: int) -> Load:
+    seen = load(made.port, asked, connections=connections, seconds=seconds, core=_cores())
     if seen.errors or not seen.requests:
         raise RuntimeError(str(seen))
     return seen
@@ -199,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
     parser.add_argument("--seconds", type=int, default=4, help="length of each load")
     parser.add_argument("--restarts", type=int, default=2, help="rolling restarts under load")
+    parser.add_argument("--share", type=float, default=0, help="of a core, for each process")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     given = parser.parse_args(arguments)
     rounds: dict[int, list[Figures]] = {}
@@ -211,12 +243,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         running = exits.enter_context(parts(home))
         for _ in range(given.rounds):
             for workers in given.workers:
-                with served(running, workers, home) as made:
-                    rounds.setdefault(workers, []).append(measure(made, given.seconds))
+                with (
+                    served(running, workers, home) as made,
+                    held((one.pid for one in processes(made)), given.share),
+                ):
+                    rounds.setdefault(workers, []).append(
+                        measure(made, given.seconds, CONNECTIONS * workers)
+                    )
                 sys.stderr.write(f"{workers}: {rounds[workers][-1]}\n")
         if given.restarts:
             with served(running, 2, home) as made:
-                seen = restarts(made, home / "AI-Stack.log", given.restarts)
+                seen = restarts(made, home / LOG, given.restarts)
     print(
         json.dumps({"rounds": rounds, "restarts": vars(seen) if seen else None}, indent=2)
         if given.json

@@ -60,6 +60,7 @@ async def ground(
                 "AI_STACK_WATCH_IMPORTS": "false",
                 "AI_STACK_BACKUP_DAILY": "false",
                 "AI_STACK_AUTH": "required",
+                "AI_STACK_SLOW_S": "0.0001",
             },
         )
     await asyncio.sleep(CLOSING_S)
@@ -331,6 +332,20 @@ async def test_a_scrape_tells_the_same_whichever_process_answers(
         counted = await _counted(ground, crew)
         seen.add(tuple(sorted(counted.items())))
     assert len(seen) == 1, seen
+
+
+async def test_what_was_slow_in_any_process_is_reported_by_all(
+    ground: Ground, crew: Process
+) -> None:
+    for _ in range(8):
+        async with ground.client(crew) as client:
+            assert (await client.get("/documents?limit=1")).status_code == 200
+    counts = set()
+    for _ in range(6):
+        async with ground.client(crew) as client:
+            items = (await client.get("/reports/slow")).json()["items"]
+        counts.add(sum(one["count"] for one in items if one["operation"] == "GET /documents"))
+    assert len(counts) == 1 and min(counts) >= 8, counts
 
 
 async def test_a_process_that_is_killed_is_started_again(ground: Ground, crew: Process) -> None:

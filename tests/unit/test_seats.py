@@ -24,11 +24,13 @@ def test_a_seat_is_read_as_it_was_written() -> None:
 
 def test_sockets_of_one_port_are_shared_and_nobody_else_has_it() -> None:
     port = free_port()
-    opened = [one for _ in range(2) for one in crew._listeners("127.0.0.1", port, shared=True)]
+    opened = [one for _ in range(2) for one in crew._bound("127.0.0.1", port, shared=True)]
+    for one in opened:
+        one.listen()
     try:
         assert {one.getsockname() for one in opened} == {("127.0.0.1", port)}
         with pytest.raises(StackError, match="Address already in use"):
-            [*crew._listeners("127.0.0.1", port, shared=False)]
+            [*crew._bound("127.0.0.1", port, shared=False)]
     finally:
         for one in opened:
             one.close()

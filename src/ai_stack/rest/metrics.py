@@ -60,9 +60,9 @@ async def metrics(stack: UseStack, caller: Watcher) -> Response:
 @router.get("/reports/slow")
 async def report_slow(stack: UseStack, caller: Operator, limit: Limit = 50) -> Response:
     """The slowest requests and statements of this gateway since it started, the worst first."""
-    slow = stack.telemetry.slow
-    items = [_slow_json(one) for one in slow.worst(limit)]
-    return respond({"threshold_s": slow.threshold_s, "items": items, "next_cursor": None})
+    items = [_slow_json(one) for one in await stack.scrape.slow(limit)]
+    threshold_s = stack.telemetry.slow.threshold_s
+    return respond({"threshold_s": threshold_s, "items": items, "next_cursor": None})
 
 
 @router.get("/reports/usage")

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from ai_stack.caches.statistics import CacheHealth, CacheStatistics
 from ai_stack.database import Database, census
@@ -28,6 +28,7 @@ from ai_stack.telemetry import Telemetry
 from ai_stack.telemetry.exposition import series_of, text_of
 from ai_stack.telemetry.instruments import Counter
 from ai_stack.telemetry.metrics import Found
+from ai_stack.telemetry.slow import KEPT, Slow
 from ai_stack.vectors import Countable
 
 DEADLINE_S = 2.5
@@ -142,15 +143,25 @@ class Scrape:
         metrics = self.telemetry.metrics
         others = {**self._workers} if metrics.found.workers.cells else {}
         if self._siblings is not None:
-            others |= await self._siblings.series()
+            for told in await self._siblings.ask("series"):
+                others |= told
         return text_of(metrics.own(), self._process, metrics.shared(), others)
 
     @asynccontextmanager
     async def beside(self, siblings: Siblings) -> AsyncIterator[None]:
         """Tell what the other processes of this gateway count too, and tell them what this does."""
         self._siblings = siblings
-        async with siblings.answering(self._own):
+        async with siblings.answering({"series": self._own, "slow": self._slow}):
             yield
+
+    async def slow(self, limit: int) -> list[Slow]:
+        """What has been slow in the processes of this gateway, the worst first."""
+        told = [] if self._siblings is None else await self._siblings.ask("slow")
+        others = [Slow(**one) for process in told for one in process]
+        return self.telemetry.slow.worst(limit, others)
+
+    def _slow(self) -> list[dict[str, object]]:
+        return [asdict(one) for one in self.telemetry.slow.worst(KEPT)]
 
     @property
     def _process(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai_stack.channel import Channel, ChannelServer
+from ai_stack.channel import Channel, ChannelServer, Handler
 from ai_stack.errors import Unavailable
 
 ANSWER_S = 1.0
@@ -21,13 +21,9 @@ class Siblings:
     number: int
 
     @asynccontextmanager
-    async def answering(self, tell: Callable[[], Mapping[str, float]]) -> AsyncIterator[None]:
-        """Answer what this process counts to whoever of them asks, while the block lasts."""
-
-        async def series(header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
-            return {"series": tell()}, b""
-
-        server = ChannelServer({"series": series})
+    async def answering(self, told: Mapping[str, Callable[[], object]]) -> AsyncIterator[None]:
+        """Answer what this process knows, by its name, to whoever of them asks."""
+        server = ChannelServer({name: _answering(tell) for name, tell in told.items()})
         task = asyncio.create_task(server.serve(self._socket(self.number)))
         try:
             yield
@@ -35,25 +31,29 @@ class Siblings:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def series(self) -> dict[str, float]:
-        """What the others have counted; one that does not answer in time is left out."""
+    async def ask(self, name: str) -> list[Any]:
+        """What each of the others knows; one that does not answer in time is left out."""
         own = self._socket(self.number)
         sockets = [path for path in sorted(self.folder.glob("*.sock")) if path != own]
-        found: dict[str, float] = {}
-        for told in await asyncio.gather(*map(_asked, sockets)):
-            found |= told
-        return found
+        found = await asyncio.gather(*(_asked(path, name) for path in sockets))
+        return [one for one in found if one is not None]
 
     def _socket(self, number: int) -> Path:
         return self.folder / f"{number}.sock"
 
 
-async def _asked(socket: Path) -> dict[str, float]:
+def _answering(tell: Callable[[], object]) -> Handler:
+    async def answer(header: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], bytes]:
+        return {"told": tell()}, b""
+
+    return answer
+
+
+async def _asked(socket: Path, name: str) -> Any:
     channel = Channel(socket, timeout_s=ANSWER_S)
     try:
-        found: dict[str, float] = (await channel.call("series"))[0]["series"]
+        return (await channel.call(name))[0]["told"]
     except Unavailable:
-        return {}
+        return None
     finally:
         await channel.aclose()
-    return found

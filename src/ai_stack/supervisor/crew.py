@@ -1,8 +1,8 @@
 """Several processes that are one gateway: started, kept, replaced one by one, ended together.
 
-Each slot listens on sockets of its own under SO_REUSEPORT, so that the kernel spreads connections
-over them; one shared socket would give most to whoever is awake. The parent holds all of these
-open and accepts on none: what waits in a slot's queue waits for its next process.
+Each slot has sockets of its own under SO_REUSEPORT, so that the kernel spreads connections over
+them; one shared socket would give most to whoever is awake. The parent holds all of these open and
+accepts on none: what waits in a slot's queue goes to the process that takes the place of another.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ from ai_stack.supervisor.keeper import Backoff, reason
 from ai_stack.supervisor.privileges import on_exec
 
 START_S, SPARE_S = 120.0, 5.0
-LONG_S = 1.0  # a slot that stands empty for longer takes no connections
 BACKLOG = 2048
 
 log = logging.getLogger(__name__)
@@ -105,8 +104,9 @@ class Slot:
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def open(self, host: str, port: int) -> None:
+        """Have a place on the port; its process is the first to listen there, once it is ready."""
         if not self.listeners:
-            self.listeners = list(_listeners(host, port, shared=True))
+            self.listeners = list(_bound(host, port, shared=True))
 
     def close(self) -> None:
         """Take no connections: the kernel gives them to the others."""
@@ -149,10 +149,12 @@ class Crew:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._renew.set)
-        for trial in _listeners(settings.host, settings.port, shared=False):
+        for trial in _bound(settings.host, settings.port, shared=False):
             trial.close()  # nobody else has the port: two crews could share it unseen
         for slot in self._slots:
             slot.open(settings.host, settings.port)
+        for listener in self._slots[0].listeners:
+            listener.listen(BACKLOG)  # so that nobody else takes the port meanwhile
 
     def stop(self) -> None:
         """Finish what is under way and end; told again, end."""
@@ -224,8 +226,7 @@ class Crew:
         pause_s = self._backoff.pause_s(slot.crashes)
         told = "process %d of the gateway %s; it starts again in %.1f s"
         log.error(told, slot.number, reason(status), pause_s)
-        if pause_s > LONG_S:
-            slot.close()
+        slot.close()
         await asyncio.sleep(pause_s)
         if await self._started(slot):
             log.info("process %d of the gateway answers again", slot.number)
@@ -301,8 +302,8 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _listeners(host: str, port: int, *, shared: bool) -> Iterator[socket.socket]:
-    """A socket that listens for each address of a host; StackError for one that is taken."""
+def _bound(host: str, port: int, *, shared: bool) -> Iterator[socket.socket]:
+    """A socket for each address of a host; StackError for one that is taken."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in dict.fromkeys(found):
         listener = socket.socket(family, kind, protocol)
@@ -313,7 +314,6 @@ def _listeners(host: str, port: int, *, shared: bool) -> Iterator[socket.socket]
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
-            listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             raise StackError(f"Port {port} of {host}: {error.strerror}.") from None

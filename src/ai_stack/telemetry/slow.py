@@ -1,7 +1,8 @@
 """The slowest operations of this process, by route and by statement; it holds no values of them."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Literal, TypeAlias
 
@@ -59,6 +60,20 @@ class SlowLog:
         del self.kept[least.kind, least.label]
         return True
 
-    def worst(self, limit: int) -> list[Slow]:
-        """The slowest, the worst first."""
-        return sorted(self.kept.values(), key=attrgetter("worst_s"), reverse=True)[:limit]
+    def worst(self, limit: int, others: Iterable[Slow] = ()) -> list[Slow]:
+        """The slowest, the worst first; `others` are those of other processes."""
+        found = {key: replace(one) for key, one in self.kept.items()}
+        for one in others:
+            known = found.get((one.kind, one.label))
+            found[one.kind, one.label] = one if known is None else _together(known, one)
+        return sorted(found.values(), key=attrgetter("worst_s"), reverse=True)[:limit]
+
+
+def _together(one: Slow, other: Slow) -> Slow:
+    worse = one if one.worst_s >= other.worst_s else other
+    return replace(
+        worse,
+        count=one.count + other.count,
+        total_s=one.total_s + other.total_s,
+        last_at=max(one.last_at, other.last_at),
+    )
