@@ -63,7 +63,10 @@ KEEP_PROJECT = "SELECT set_config('app.project', %(project)s, false)"
 
 
 class Database:
-    """Two pools on one server: SQLAlchemy's for units of work, psycopg's for the hot paths."""
+    """Two pools on one server: SQLAlchemy's for units of work, psycopg's for the hot paths.
+
+    `audited` is awaited once something is committed that the audit log tells of.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Database:
         keyring: Keyring | None = None,
     ) -> None:
         self.keyring = keyring
+        self.audited: Callable[[], Awaitable[None]] = _nothing
         self.statements = statements or Statements()
         self.engine = engine
         self.pool = pool
@@ -119,6 +123,8 @@ class Database:
         async with self.transaction(None) as tx:
             await tx.execute(BE_CONTROL)
             yield tx
+        if tx.is_audited:
+            await self.audited()
 
     async def read(
         self, project_id: UUID | None, sql: str, parameters: dict[str, object]
@@ -174,6 +180,10 @@ class Database:
         await self.engine.dispose()
 
 
+async def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 async def _enter(connection: AsyncConnection, project_id: UUID | None) -> int | None:
     """Set the project, and learn the key that its bodies are sealed with.
 
@@ -191,11 +201,12 @@ async def _enter(connection: AsyncConnection, project_id: UUID | None) -> int | 
     return None if project_id is None else cast("int | None", tuple(entered.one())[-1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Transaction:
     """An open unit of work; `project_id` is the project that its views show.
 
-    `sealing` is the key that what it writes is sealed with, None where it is written in the clear.
+    `sealing` is the key that what it writes is sealed with, None where it is written in the clear;
+    `is_audited` says that the audit log tells of it.
     """
 
     connection: AsyncConnection
@@ -204,6 +215,7 @@ class Transaction:
     statements: Statements = field(default_factory=Statements)
     keyring: Keyring | None = None
     sealing: int | None = None
+    is_audited: bool = False
 
     async def execute(self, sql: str, parameters: Parameters | None = None) -> CursorResult[Any]:
         began = time.perf_counter()

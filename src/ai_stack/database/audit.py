@@ -18,6 +18,7 @@ async def record(
     detail: Mapping[str, object] | None = None,
 ) -> None:
     """Add an entry in the unit of work of what it tells of."""
+    tx.is_audited = True
     await tx.execute(
         "INSERT INTO audit (id, actor, action, subject, project_id, detail)"
         " VALUES (%(id)s, %(actor)s, %(action)s, %(subject)s, %(project)s, %(detail)s::jsonb)",

@@ -163,7 +163,7 @@ class _Delivery:
             self.shelf.folder.parent.mkdir(parents=True, exist_ok=True)
             for path in (*reversed(folder.parents), folder):
                 if not path.exists():
-                    path.mkdir()
+                    path.mkdir(exist_ok=True)  # another pull may have made it since
                     self.give(path)
         except OSError as error:
             raise StackError(f"{folder} cannot be made: {error.strerror}.") from None

@@ -1,8 +1,8 @@
 """Who asks: one resolver for every carrier and every face.
 
-A verdict is found out once and remembered until anybody's rights change, of which PostgreSQL tells
-every gateway as it is committed. While PostgreSQL cannot be heard, what was found out before holds
-for `grace_s` at most, and nobody new gets in.
+A verdict is found out once and remembered until anybody's rights change: where they are changed
+that is at once, and PostgreSQL tells every other gateway as it is committed. While PostgreSQL
+cannot be heard, what was found out before holds for `grace_s` at most, and nobody new gets in.
 """
 
 import asyncio
@@ -182,6 +182,7 @@ class Identity:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow whose rights change, and note when keys are used, while the block lasts."""
+        self.database.audited = self._changed
         await self.renew()
         tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._note())]
         try:
@@ -192,6 +193,11 @@ class Identity:
             await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(AIStackError):
                 await self._write_uses()
+
+    async def _changed(self) -> None:
+        """This gateway has changed somebody's rights: what is answered next is told by the new."""
+        with suppress(AIStackError):
+            await self.renew()
 
     async def renew(self) -> None:
         """Forget every verdict: somebody's rights may have changed."""
