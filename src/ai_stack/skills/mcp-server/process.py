@@ -113,16 +113,30 @@ async def started(command: Command, traffic: Traffic) -> AsyncIterator[tuple[Rec
     program = program_of(command)
     if program is None:
         raise FileNotFoundError(command.command)
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: output, program, *command.args,
-        env=get_default_environment() | command.env, cwd=_folder(command), start_new_session=True,
-    )  # fmt: skip
+    transport = await _transport(command, program, output)
     try:
         async with _pumped(transport, output) as streams:
             yield streams
     finally:
         with anyio.CancelScope(shield=True):
             await _end(transport, output)
+
+
+async def _transport(command: Command, program: str, output: Output) -> asyncio.SubprocessTransport:
+    """The server's process; one that has begun when this is cancelled ends with its group."""
+    starting = asyncio.create_task(
+        asyncio.get_running_loop().subprocess_exec(
+            lambda: output, program, *command.args,
+            env=get_default_environment() | command.env, cwd=_folder(command),
+            start_new_session=True,
+        )
+    )  # fmt: skip
+    try:
+        return (await asyncio.shield(starting))[0]
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            await _end((await starting)[0], output)
+        raise
 
 
 def _folder(command: Command) -> Path:
