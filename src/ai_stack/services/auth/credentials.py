@@ -85,8 +85,11 @@ def _name(value: bytes) -> str:
 
 
 def digest(pairs: Pairs) -> bytes:
-    """The whole of what was carried, as what a verdict is remembered under."""
-    return hashlib.sha256(repr(pairs).encode()).digest()
+    """The whole of what was carried, as what a verdict is remembered under.
+
+    What parts it is in no header (RFC 9110, 5.5).
+    """
+    return hashlib.sha256(b"\0".join([part for pair in pairs for part in pair])).digest()
 
 
 def new_key() -> tuple[str, str]:
