@@ -445,12 +445,12 @@ async def test_new_processes_that_do_not_start_leave_the_old_ones(
     async with ground.gateway("--workers", "2", **options) as crew:
         await crew.until_said("2 processes answer")
         before = {one.pid for one in processes(crew)}
-        file.write_text("AI_STACK_SLOW_S=never\n")
+        file.write_text("AI_STACK_LOG_LEVEL=never\n")
         crew.send(signal.SIGHUP)
         await crew.until_said("stay as they are")
         assert {one.pid for one in processes(crew)} == before
-        assert "AI_STACK_SLOW_S" in crew.said()
-        file.write_text("AI_STACK_SLOW_S=2\n")
+        assert "AI_STACK_LOG_LEVEL" in crew.said()
+        file.write_text("AI_STACK_LOG_LEVEL=info\n")
         crew.send(signal.SIGHUP)
         await crew.until_said("have been replaced")
 
