@@ -77,18 +77,15 @@ def build_image(stack: Containers) -> None:
 
 def own_folders(stack: Containers, without: Sequence[str]) -> None:
     """Give each folder to the user of its service, as root of a container that has that right."""
-    for folder, (service, user) in OWNERS.items():
-        if service not in without:
-            path, image = stack.place.data / folder, stack.image_of(service)
-            once = (
-                "run",
-                "--rm",
-                "--no-healthcheck",
-                "--network=none",
-                "--user=0",
-                "--entrypoint=chown",
-            )
-            stack(*once, f"--volume={path}:/folder", image, user, "/folder")
+    together: dict[tuple[str, str], list[str]] = {}
+    for folder, owner in OWNERS.items():
+        if owner[0] not in without:
+            together.setdefault(owner, []).append(folder)
+    for (service, user), folders in together.items():
+        once = ("run", "--rm", "--no-healthcheck", "--network=none", "--user=0")
+        volumes = [f"--volume={stack.place.data / folder}:/own/{folder}" for folder in folders]
+        command = ("--entrypoint=chown", stack.image_of(service), user)
+        stack(*once, *volumes, *command, *(f"/own/{folder}" for folder in folders))
 
 
 def is_older(stack: Containers, service: str) -> bool:
