@@ -20,7 +20,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 import gguf
 import podman
@@ -184,9 +183,6 @@ def test_services_find_each_other_by_name(deployed: Deployed) -> None:
 
 
 def test_every_container_is_bounded(deployed: Deployed) -> None:
-    compose = yaml.safe_load(
-        (ROOT / "deploy/docker-compose.yml").read_text().replace("!override", "")
-    )
     for service in ("balancer", GATEWAY, "worker", "embedder", "postgres", "redis", "llama-cpp"):
         name = deployed.podman.names(service)[0]
         (told,) = json.loads(deployed.podman("inspect", name))
@@ -199,7 +195,6 @@ def test_every_container_is_bounded(deployed: Deployed) -> None:
         assert "password" not in json.dumps(told["Config"]["Env"]).lower().replace("_password", "")
         if deployed.podman.user == "root":  # a user has no say over memory on every machine
             assert told["HostConfig"]["Memory"] > 0
-    assert compose["services"].keys() >= {"qdrant", "redis-insight"}
 
 
 def test_the_image_has_no_tool_that_builds_and_no_root(deployed: Deployed) -> None:
@@ -238,7 +233,7 @@ def test_a_gateway_killed_under_load_costs_nothing_that_a_retry_does_not_heal(
         time.sleep(3)
         os.kill(deployed.podman.pid(victim), signal.SIGKILL)
         time.sleep(LOAD_S / 2)
-    assert load.failed == [] and load.truncated == []
+    assert (load.failed, load.truncated) == ([], []), f"{load.failed} {load.truncated}"
     assert load.done > 50
     assert load.missing() == []
     print(f"killed: {load.told}")
@@ -255,7 +250,7 @@ def test_a_rolling_restart_under_load_fails_nothing(deployed: Deployed) -> None:
     after = {name: deployed.podman.pid(name) for name in deployed.podman.names(GATEWAY)}
     assert before.keys() == after.keys()
     assert {*before.values()}.isdisjoint(after.values())
-    assert load.failed == [] and load.truncated == []
+    assert (load.failed, load.truncated) == ([], []), f"{load.failed} {load.truncated}"
     assert load.done > 100 and load.streams > 5
     assert load.missing() == []
     print(f"rolling: {load.told}")

@@ -43,13 +43,6 @@ FOLDERS |= {"llama-cpp": "llama-cpp-models", "redis-kept": "redis-kept"}
 SECRET = re.compile(r"PASSWORD|SECRET|_KEY$|TOKEN|_URL$")
 
 
-class Loader(yaml.SafeLoader):
-    """YAML with compose's own tags."""
-
-
-Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node, deep=True))
-
-
 def resolved(value: Any, given: dict[str, str]) -> Any:
     """With every variable replaced as compose does it."""
     if isinstance(value, dict):
@@ -62,7 +55,7 @@ def resolved(value: Any, given: dict[str, str]) -> Any:
 
 
 def read(file: Path, **given: str) -> dict[str, Any]:
-    text = yaml.load(file.read_text(), Loader)
+    text = yaml.safe_load(file.read_text())
     found: dict[str, Any] = resolved(text, {"HOME": "/user", **given})
     return found
 
@@ -170,7 +163,13 @@ def test_a_fault_in_a_service_is_seen(plant: str) -> None:
 def test_asked_for_it_only_the_gateway_is_open_to_others() -> None:
     compose = read(MAIN, AI_STACK_BIND="0.0.0.0")
     assert faults(compose) == ["balancer: 0.0.0.0:8091:8091 is wide"]
-    assert faults(merged(DEV, AI_STACK_BIND="0.0.0.0")) == []
+
+
+def test_no_folder_of_a_container_is_taken_for_one_of_the_machine() -> None:
+    """podman-compose fills in what a service is told where the shell has no such variable."""
+    named = {*re.findall(r"\$\{(\w+_DIR)\b", MAIN.read_text())}
+    for _, service in services_of(read(MAIN)):
+        assert named.isdisjoint(service.get("environment", {}))
 
 
 def test_names_ports_network_and_folders_are_the_specifications() -> None:
@@ -203,7 +202,8 @@ def test_what_is_mounted_from_here_is_here() -> None:
 
 def settings_in(compose: dict[str, Any], service: str, folder: Path) -> Settings:
     """What the process of a service reads, its secrets from files of this test."""
-    found = {}
+    image = re.findall(r"(AI_STACK_\w+)=(\S+)", (DEPLOY / "containers/Containerfile").read_text())
+    found = dict(image)
     for key, value in compose["services"][service]["environment"].items():
         found[key] = str(value)
         if key.endswith("_FILE"):
@@ -235,7 +235,7 @@ def test_the_gateway_asks_who_comes_and_believes_the_balancer_alone(tmp_path: Pa
     assert both.engine_urls == ["llama-cpp://llama-cpp:8080", "vllm://vllm:8000"]
     compose = merged(DEV)
     assert settings_in(compose, "aidb-mcp", tmp_path).log_level == "debug"
-    del compose["services"]["aidb-mcp"]["environment"]["AI_STACK_PUBLISHED_HOST"]
+    compose = merged(DEV, AI_STACK_BIND="0.0.0.0")
     with pytest.raises(SettingsError, match="authentication"):
         check_exposure(settings_in(compose, "aidb-mcp", tmp_path), has_credentials=False)
 
