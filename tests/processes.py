@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -18,7 +19,8 @@ from ai_stack.cli.credentials import Credentials
 from reliability.clients import FAILURES, Client
 from stacks import free_port
 
-START_S, STOP_S = 40.0, 30.0
+START_S, STOP_S = 90.0, 60.0
+CLOSING_S = 0.1  # for the ends of connections that were closed just now
 
 
 @dataclass
@@ -156,3 +158,14 @@ class Traffic:
                 self.seen[type(error).__name__] += 1
                 await asyncio.sleep(0.01)
         client.close()
+
+
+async def until(met: Any, within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not met():
+            await asyncio.sleep(0.01)
+
+
+def chat(content: str, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": content}]
+    return {"model": "memory", "temperature": 0, "messages": messages, **more}
