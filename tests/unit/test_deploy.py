@@ -275,7 +275,7 @@ def test_a_gateway_that_leaves_answers_until_the_balancer_knows() -> None:
     drain_s = read(MAIN)["services"]["aidb-mcp"]["environment"]["AI_STACK_DRAIN_S"]
     text = HAPROXY.read_text()
     assert noticed_s(text) < drain_s
-    assert noticed_s(text.replace("fall 1", "fall 5")) > drain_s
+    assert noticed_s(text.replace("fall 2", "fall 6")) > drain_s
     assert "retry-on conn-failure" in text
 
 
