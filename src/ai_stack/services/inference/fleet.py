@@ -12,6 +12,7 @@ from ai_stack.errors import AIStackError, EngineUnavailable, InvalidRequest, Mod
 from ai_stack.models.inference import Operation, ServedModel
 
 REFRESH_S, PROBE_S, ANEW_S = 5.0, 4.0, 0.5
+FIRST_S = 10.0  # an engine that is busy as a gateway begins is not one that is away
 FAILURES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 3, 1.0, 30.0
 ONE_DEATH_S = 0.1
 CAPACITY = 256
@@ -123,7 +124,7 @@ class Fleet:
     async def _ask(self, member: Member) -> None:
         before = member.models
         try:
-            async with asyncio.timeout(PROBE_S):
+            async with asyncio.timeout(PROBE_S if member.asked else FIRST_S):
                 member.offer(await member.engine.models())
         except (AIStackError, TimeoutError):
             member.failed()
