@@ -115,11 +115,11 @@ run_tests() {
     "$venv/bin/mypy"
     "$venv/bin/python" scripts/check_skills.py
     "$venv/bin/lint-imports"
-    local wanted=(-m "not plants and not containers" --durations=20)
-    "$venv/bin/python" -m pytest "${wanted[@]}" -n auto --maxprocesses 4 --dist loadfile \
-        tests/unit tests/contracts tests/integration tests/acceptance
-    # What is measured under load and faults has the machine to itself.
-    "$venv/bin/python" -m pytest "${wanted[@]}" tests/reliability
+    local all="not plants and not containers" folders=() folder
+    for folder in unit contracts integration acceptance reliability; do folders+=("tests/$folder"); done
+    "$venv/bin/python" -m pytest -m "$all and not alone and not reliability" --durations=20 \
+        -n auto --maxprocesses 4 --dist loadfile "${folders[@]}"
+    "$venv/bin/python" -m pytest -m "$all and (alone or reliability)" --durations=20 "${folders[@]}"
 }
 
 if [[ ${1:-} == test ]]; then

@@ -13,6 +13,8 @@ import gguf
 from ai_stack.cli.credentials import Credentials
 from shells import Shell
 
+pytestmark = pytest.mark.alone
+
 SAYS = "All of us are one."
 PLACES = ("/search/semantic", "/v1/chat/completions")
 

@@ -23,6 +23,8 @@ from ai_stack.settings import Settings, environment_of
 from ai_stack.stack import Stack, open_stack
 from gateways import gateway, worker
 
+pytestmark = pytest.mark.alone
+
 SECRET = "kingfisher zeppelin quixotic"
 TABLES = ("documents", "chunks", "run_blobs", "responses")
 

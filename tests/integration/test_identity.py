@@ -30,6 +30,8 @@ from ai_stack.services.auth.secrets import open_secrets
 from ai_stack.settings import Settings
 from ai_stack.stack import Stack, open_stack
 
+pytestmark = pytest.mark.alone
+
 SOON_S = 5.0
 READING = frozenset({Scope.READ})
 

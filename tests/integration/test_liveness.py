@@ -20,6 +20,8 @@ from ai_stack.errors import DatabaseUnavailable
 from ai_stack.models.documents import NewDocument
 from ai_stack.models.principals import Principal
 
+pytestmark = pytest.mark.alone
+
 PROJECT = Principal().project_id
 EVERY_S, PATIENCE_S, SLACK_S = 0.2, 1.2, 0.8
 

@@ -35,6 +35,8 @@ from hosts import ask, host, said, shelf_in
 from hub import FakeHub
 from stacks import alive, free_port, part, stack
 
+pytestmark = pytest.mark.alone
+
 ONE, TWO = "One says hello to everybody.", "Two answers something else."
 STAND_IN = Path(__file__).parent / "llama_server_stand_in.py"
 

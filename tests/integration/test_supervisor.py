@@ -16,6 +16,8 @@ import pytest
 
 from stacks import Stack, alive, part, stack
 
+pytestmark = pytest.mark.alone
+
 SLEEPER = """Part(name="sleeper", command=(sys.executable, "-c", "import time; time.sleep(999)"),
                   needs=("redis",))"""
 FAILING = (

@@ -20,6 +20,8 @@ from ai_stack.vectors import Point, VectorQuery, Vectors, open_vectors
 from ai_stack.vectors.edge_child import EdgeEngine
 from ai_stack.vectors.pgvector import KNOWN_S
 
+pytestmark = pytest.mark.alone
+
 PROJECT = uuid.uuid4()
 
 

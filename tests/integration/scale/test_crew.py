@@ -20,6 +20,8 @@ from certificates import Authority
 from processes import Ground, Process, Traffic, chat, until
 from stacks import alive, free_port
 
+pytestmark = pytest.mark.alone
+
 SERIES = "aidb_request_seconds_count"
 
 

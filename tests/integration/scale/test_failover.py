@@ -20,6 +20,8 @@ from ai_stack.database.migrating import migrate
 from followers import Pair, Redises
 from processes import Ground, Process
 
+pytestmark = pytest.mark.alone
+
 LANES = 4
 NAME = "ours"
 

@@ -14,6 +14,8 @@ from mcp import Client as McpClient
 from ai_stack.engines.memory import MemoryEngine, Turn
 from processes import CLOSING_S, Ground, Process, chat, until
 
+pytestmark = pytest.mark.alone
+
 ERAS = ("legacy", "2026-07-28")
 
 

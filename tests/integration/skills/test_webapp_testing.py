@@ -15,6 +15,8 @@ from ai_stack.skill import SkillFailed
 from ai_stack.skill.discovery import OURS
 from skills import run
 
+pytestmark = pytest.mark.alone
+
 NAME = "webapp-testing"
 SHOP = OURS / NAME / "examples/shop"
 HEAD = "<!doctype html><html lang=en><link rel=icon href='data:,'><title>App</title>"
