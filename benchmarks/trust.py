@@ -2,17 +2,18 @@
 
     python benchmarks/trust.py [--rounds 3] [--seconds 8]
 
-The gateways of all ways run next to each other before an engine that answers at once, and are
-asked in turn, a second each: what else the machine does meets them alike. Each round starts them
-anew. All share one core; the load, the engine, PostgreSQL and both Redis have the other. wrk comes
-from Debian.
+Three gateways run next to each other before an engine that answers at once: without anything, with
+metrics, and with authentication, which is asked with keys of different limits. They are asked in
+turn, a second each: what else the machine does meets them alike. Each round starts them anew. All
+share one core; the load, the engine, PostgreSQL and both Redis have the other. wrk comes from
+Debian.
 """
 
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,15 +55,15 @@ Figures = dict[str, float]
 
 @dataclass
 class Seen:
-    """Figures by way, one for each round."""
+    """Figures by way, one for each turn."""
 
-    rounds: dict[str, list[Figures]] = field(default_factory=dict)
+    turns: dict[str, list[Figures]] = field(default_factory=dict)
     others_busy: float = 0.0
 
     def medians(self) -> dict[str, Figures]:
         return {
-            name: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-            for name, rounds in self.rounds.items()
+            name: {key: statistics.median(one[key] for one in turns) for key in turns[0]}
+            for name, turns in self.turns.items()
         }
 
 
@@ -75,8 +76,9 @@ def measure(given: argparse.Namespace) -> Seen:
         keys = {way.name: _key(running, way) for way in WAYS}
         for number in range(given.rounds):
             print(f"round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
-            for name, figures in _round(running, home, keys, given.seconds).items():
-                seen.rounds.setdefault(name, []).append(figures)
+            for turn in _round(running, home, keys, given.seconds):
+                for name, figures in turn.items():
+                    seen.turns.setdefault(name, []).append(figures)
     return seen
 
 
@@ -90,24 +92,24 @@ def _key(running: Stack, way: Way) -> str | None:
 
 def _round(
     running: Stack, home: Path, keys: Mapping[str, str | None], seconds: int
-) -> dict[str, Figures]:
-    """The figures of each way: medians of its turns, of which each lasts a second."""
+) -> Iterator[dict[str, Figures]]:
+    """The figures of each way, turn by turn, of which each lasts a second."""
     with ExitStack() as exits:
-        ways = {way: FIRST_PORT + number for number, way in enumerate(WAYS)}
-        gateways = {w.name: _gateway(running, w, keys[w.name], port) for w, port in ways.items()}
-        for gateway in gateways.values():
-            exits.enter_context(gateway.running(home, "/health/live"))
+        made: dict[tuple[bool, bool], Gateway] = {}
+        for way in WAYS:
+            kind = way.bare, way.limits is None
+            if kind not in made:
+                made[kind] = _gateway(running, way, FIRST_PORT + len(made))
+                exits.enter_context(made[kind].running(home, "/health/live"))
+        gateways = {way.name: made[way.bare, way.limits is None] for way in WAYS}
         for name, gateway in gateways.items():
             _turn(gateway, keys[name])
-        turns = [_turns(gateways, keys, number) for number in range(seconds)]
-    return {
-        name: {key: statistics.median(turn[name][key] for turn in turns) for key in turns[0][name]}
-        for name in gateways
-    }
+        for number in range(seconds):
+            yield _turns(gateways, keys, number)
 
 
-def _gateway(running: Stack, way: Way, key: str | None, port: int) -> Gateway:
-    gateway = Gateway(running, port=port, AI_STACK_AUTH="off" if key is None else "required")
+def _gateway(running: Stack, way: Way, port: int) -> Gateway:
+    gateway = Gateway(running, port=port, AI_STACK_AUTH="off" if way.limits is None else "required")
     if way.bare:
         gateway.command = [sys.executable, str(HERE / "bare.py")]
     return gateway
@@ -147,11 +149,11 @@ def _load(port: int, headers: Mapping[str, str], connections: int) -> Load:
 def targets(seen: Seen) -> list[Target]:
     """What is promised of each way, against the gateway that has nothing of it.
 
-    A ratio is the median of the rounds' own: the two were measured next to each other.
+    A ratio is the median of the turns' own: the two were measured next to each other.
     """
     found = []
     for way in WAYS[1:]:
-        pairs = list(zip(seen.rounds[way.name], seen.rounds[PLAIN.name], strict=True))
+        pairs = list(zip(seen.turns[way.name], seen.turns[PLAIN.name], strict=True))
         kept = statistics.median(a["per_second"] / b["per_second"] for a, b in pairs)
         added = statistics.median(a["p50_alone_ms"] - b["p50_alone_ms"] for a, b in pairs)
         found.append(Target(f"throughput, {way.name}", kept, 1 - MOST_LOST, "×", True))
@@ -187,14 +189,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are shown")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="rounds, each with gateways of its own; medians are shown",
+    )
     parser.add_argument(
         "--seconds", type=int, default=8, help="turns of each way in a round, a second each"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     given = parser.parse_args(arguments)
     seen = measure(given)
-    told = {"others_busy": seen.others_busy, "medians": seen.medians(), "rounds": seen.rounds}
+    told = {"others_busy": seen.others_busy, "medians": seen.medians(), "turns": seen.turns}
     print(json.dumps(told, indent=2) if given.json else table(seen))
 
 
