@@ -138,8 +138,7 @@ def make_base(root: Podman) -> None:
     tree = root.folder / "base"
     shutil.rmtree(tree, ignore_errors=True)
     packages = "--include=python3,python3-venv,ca-certificates"
-    mirror = "http://deb.debian.org/debian"
-    root.run(["debootstrap", "--variant=minbase", packages, "bookworm", tree, mirror])
+    root.run(["debootstrap", "--variant=minbase", packages, "bookworm", tree])
     packed = root.folder / "base.tar"
     root.run(["tar", "-C", tree, "--exclude=./var/cache/apt/*.deb", "-cf", packed, "."])
     root("import", "--change=ENV LANG=C.UTF-8", packed, BASE)
