@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from ai_stack.alongside import alongside
 from ai_stack.database import Database
 from ai_stack.errors import AIStackError
 
@@ -72,12 +73,10 @@ class Replica:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch how far it comes, while the block lasts."""
-        task = asyncio.create_task(self._watch())
         try:
-            yield
+            async with alongside(self._watch()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             if self._database is not None:
                 await self._database.aclose()
 

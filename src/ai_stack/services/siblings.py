@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ai_stack.alongside import alongside
 from ai_stack.channel import Channel, ChannelServer, Handler
 from ai_stack.errors import Unavailable
 
@@ -24,12 +25,8 @@ class Siblings:
     async def answering(self, told: Mapping[str, Callable[[], object]]) -> AsyncIterator[None]:
         """Answer what this process knows, by its name, to whoever of them asks."""
         server = ChannelServer({name: _answering(tell) for name, tell in told.items()})
-        task = asyncio.create_task(server.serve(self._socket(self.number)))
-        try:
+        async with alongside(server.serve(self._socket(self.number))):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def ask(self, name: str) -> list[Any]:
         """What each of the others knows; one that does not answer in time is left out."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import psutil
 
 from ai_stack import __version__
+from ai_stack.alongside import alongside
 from ai_stack.telemetry.metrics import Metrics
 
 EVERY_S = 0.25
@@ -34,12 +35,8 @@ class Own:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Measure by how much a timer is late, for as long as the block lasts."""
-        task = asyncio.create_task(self._watch())
-        try:
+        async with alongside(self._watch()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _watch(self) -> None:
         while True:

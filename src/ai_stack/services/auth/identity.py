@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+from ai_stack.alongside import alongside
 from ai_stack.database import Database, credentials
 from ai_stack.errors import AIStackError, Forbidden, Unauthenticated
 from ai_stack.models.principals import (
@@ -184,13 +185,10 @@ class Identity:
         """Follow whose rights change, and note when keys are used, while the block lasts."""
         self.database.audited = self._changed
         await self.renew()
-        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._note())]
         try:
-            yield
+            async with alongside(self._follow(), self._note()):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(AIStackError):
                 await self._write_uses()
 

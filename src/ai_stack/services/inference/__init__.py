@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from ai_stack.alongside import alongside
 from ai_stack.errors import (
     AIStackError,
     DeadlineExceeded,
@@ -309,16 +310,10 @@ class Inference:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the engines and write the log for as long as the block lasts."""
-        tasks = [
-            asyncio.create_task(self.fleet.keep_looking()),
-            asyncio.create_task(self.journal.keep_writing()),
-        ]
         try:
-            yield
+            async with alongside(self.fleet.keep_looking(), self.journal.keep_writing()):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(AIStackError):
                 await self.journal.flush()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeAlias
 
+from ai_stack.alongside import alongside
 from ai_stack.caches.counters import Counters
 from ai_stack.database import Database
 from ai_stack.errors import AIStackError, LimitExceeded, TooLarge, Unavailable
@@ -166,12 +167,10 @@ class Limits:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Settle with Redis and PostgreSQL for as long as the block lasts."""
-        task = asyncio.create_task(self._keep_settling())
         try:
-            yield
+            async with alongside(self._keep_settling()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             with suppress(AIStackError):
                 await self.budgets.close()
 

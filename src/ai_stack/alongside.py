@@ -1,0 +1,20 @@
+"""Work without an end of its own, done for as long as something else lasts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def alongside(*work: Coroutine[object, object, object]) -> AsyncIterator[None]:
+    """Do all of it while the block lasts; when it is left, what is still done has been cancelled.
+
+    What work fails with is nobody's: it sees to that itself.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
