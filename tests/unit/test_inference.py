@@ -458,6 +458,20 @@ async def test_an_engine_that_comes_later_is_noticed() -> None:
     assert text(await rig.ask()) == "hello there"
 
 
+async def test_health_asks_an_engine_that_failed_again_and_tells_what_it_is_now() -> None:
+    one = engine()
+    fleet = Rig(one).inference.fleet
+    assert await fleet.ping() == "memory"
+    fleet.members[0].failed()
+    one.failure = EngineUnavailable()
+    await asyncio.sleep(0.6)
+    with pytest.raises(EngineUnavailable):
+        await fleet.ping()
+    one.failure = None
+    await asyncio.sleep(0.6)
+    assert await fleet.ping() == "memory"
+
+
 async def test_usage_is_asked_for_and_shown_to_those_who_want_it() -> None:
     one = engine()
     rig = Rig(one)

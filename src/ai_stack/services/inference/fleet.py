@@ -144,9 +144,12 @@ class Fleet:
         self._names.clear()
 
     async def ping(self) -> str:
-        """What is served; EngineUnavailable when engines are configured and none answers."""
-        if not any(member.asked for member in self.members):
-            await self.look()
+        """What is served; EngineUnavailable when engines are configured and none answers.
+
+        One that failed may be back: it is asked again, not told of from memory.
+        """
+        if not any(member.asked and not member.failures for member in self.members):
+            await self._look_anew()
         if all(member.failures for member in self.members):
             raise EngineUnavailable("No inference engine answers.")
         loaded = [model.id for model in self.models() if model.loaded]
@@ -188,9 +191,7 @@ class Fleet:
 
     async def _after_look(self, name: str | None, operation: Operation) -> Pool:
         """As `_pool`, asking the engines first: the model may have come since."""
-        async with self._looking:  # one look serves all who wait for it
-            if asyncio.get_running_loop().time() - self._looked_at > ANEW_S:
-                await self.look()
+        await self._look_anew()
         found = self._pool(name, operation)
         if found is not None:
             return found
@@ -212,6 +213,12 @@ class Fleet:
             f"The model {(name or self._default or '')[:200]!r} is not served here: "
             "GET /v1/models lists those that are, and `ai-stack models pull` brings others."
         )
+
+    async def _look_anew(self) -> None:
+        """Look, where the last look is not of this moment; one serves all who wait for it."""
+        async with self._looking:
+            if asyncio.get_running_loop().time() - self._looked_at > ANEW_S:
+                await self.look()
 
     def _is_ill(self) -> bool:
         return any(member.failures for member in self.members)
