@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from ai_stack.errors import TooSlow
 from ai_stack.models.departure import Departure
+from ai_stack.rest.limits import LINES
 from ai_stack.rest.standing import Standing
 from ai_stack.telemetry.requests import LEFT, Requests
 
@@ -165,6 +166,7 @@ class Exchange(RequestResponseCycle):
         values = b"".join(lines[2::3])
         if len(values.translate(None, CONTROLS)) < len(values):  # a fraction of what a search costs
             raise RuntimeError("Invalid HTTP header value.")
+        lines.append(message.get(LINES, b""))  # type: ignore[arg-type]
         self._held = b"".join((*lines, *self._framing(status), b"\r\n"))
         self.loop.call_soon(self._flush)
 
@@ -312,6 +314,7 @@ class Connection(HttpToolsProtocol):
                 **self.app_state,
                 "departure": self.departure,
                 "closing": self.closing,
+                LINES: True,
             },
         }
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from ai_stack.caches.counters import Count, MemoryCounters, Taken
 from ai_stack.database import Database
@@ -12,7 +12,7 @@ from ai_stack.errors import InvalidRequest, LimitExceeded, Unavailable
 from ai_stack.models.inference import Call
 from ai_stack.models.principals import Principal
 from ai_stack.rest import limits as face
-from ai_stack.rest.limits import admit, group_of, headers_of
+from ai_stack.rest.limits import LINES, admit, group_of, tell
 from ai_stack.rest.openai.errors import headers_of as headers_of_failure
 from ai_stack.rest.openai.errors import openai_error, status_of
 from ai_stack.services.auth.keys import check_limits
@@ -45,6 +45,12 @@ def limits_over(counters: MemoryCounters, without: Any = "local") -> Limits:
 
 def caller(**limits: int) -> Principal:
     return Principal(key_id="abcdefgh", limits={"key:abcdefgh": limits})
+
+
+def headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    head: Message = {"headers": []}
+    tell(head, scope["state"])
+    return list(head["headers"])
 
 
 async def outcomes(limits: Limits, who: Principal, times: int) -> list[bool]:
@@ -132,7 +138,7 @@ async def test_who_has_no_limits_is_not_counted() -> None:
     limits = limits_over(MemoryCounters())
     scope: Scope = {"path": "/documents", "state": {}}
     await admit(scope, limits, Principal())
-    assert headers_of(scope["state"]) == []
+    assert headers(scope) == []
 
 
 async def test_a_request_is_counted_once_however_often_it_is_admitted() -> None:
@@ -149,7 +155,7 @@ async def test_headers_have_the_form_of_their_standard() -> None:
     who = caller(requests_per_minute=60, tokens_per_hour=900, bytes_per_hour=50)
     scope: Scope = {"path": "/v1/chat/completions", "state": {"declared": b"12"}}
     await admit(scope, limits, who)
-    told = dict(headers_of(scope["state"]))
+    told = dict(headers(scope))
     assert told[b"ratelimit-policy"] == (
         b'"key.requests_per_minute";q=60;w=60, "key.tokens_per_hour";q=900;w=3600;qu="tokens",'
         b' "key.bytes_per_hour";q=50;w=3600;qu="content-bytes"'
@@ -163,12 +169,27 @@ async def test_headers_have_the_form_of_their_standard() -> None:
     assert all(0 < int(piece[2]) <= 3600 for piece in pieces)
     assert told[b"x-ratelimit-limit-requests"] == b"60"
     assert told[b"x-ratelimit-remaining-tokens"] == b"900"
+    head: Message = {"headers": []}
+    tell(head, {**scope["state"], LINES: True})
+    sent = [tuple(line.split(b": ")) for line in head[LINES].split(b"\r\n")]
+    assert sent == [*told.items(), (b"",)]
+
+
+async def test_openai_clients_are_told_of_the_limit_that_has_least_left() -> None:
+    limits = limits_over(MemoryCounters())
+    who = caller(requests_per_minute=60, requests_per_hour=50)
+    for left in (49, 48):
+        scope: Scope = {"path": "/v1/models", "state": {}}
+        await admit(scope, limits, who)
+        told = dict(headers(scope))
+        assert told[b"x-ratelimit-limit-requests"] == b"50"
+        assert told[b"x-ratelimit-remaining-requests"] == b"%d" % left
 
 
 @pytest.mark.parametrize(
-    ("seconds", "written"), [(1, b"1s"), (59, b"59s"), (360, b"6m0s"), (3661, b"1h1m1s")]
+    ("seconds", "written"), [(1, "1s"), (59, "59s"), (360, "6m0s"), (3661, "1h1m1s")]
 )
-def test_durations_are_written_as_openai_does(seconds: int, written: bytes) -> None:
+def test_durations_are_written_as_openai_does(seconds: int, written: str) -> None:
     assert face._duration(seconds) == written
 
 

@@ -181,7 +181,8 @@ def identified(send: Send, request_id: str, state: Mapping[str, object] = NOTHIN
         if message["type"] == "http.response.start":
             own = (REQUEST_ID, request_id.encode())
             others = (h for h in message["headers"] if h[0] != REQUEST_ID)
-            message["headers"] = [*others, own, *limits.headers_of(state)]
+            message["headers"] = [*others, own]
+            limits.tell(message, state)
         await send(message)
 
     return with_id

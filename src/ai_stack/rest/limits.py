@@ -8,22 +8,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from ai_stack.errors import InvalidRequest
 from ai_stack.models.principals import Principal
-from ai_stack.services.limits import Limits, Plan
+from ai_stack.services.limits import ONE, Amounts, Limits, Plan
 from ai_stack.services.limits.budgets import Budget
 from ai_stack.services.limits.rules import EMBEDDING, GENERATING, GROUPS, Rule, What
 
-Header: TypeAlias = tuple[bytes, bytes]
-Headers: TypeAlias = Sequence[Header]
-Names: TypeAlias = tuple[bytes, bytes, bytes]
-
 STATE = "limits"
-ONE: Mapping[What, int] = {"requests": 1}
+LINES = "lines"  # in a request's state: its server takes lines of the head as they are sent
 ENGINES = {
     "chat": GENERATING,
     "completions": GENERATING,
@@ -41,18 +36,7 @@ UNITS = {
     "tokens": ';qu="tokens"',
     "documents": ';qu="documents"',
 }
-OF_OPENAI: Mapping[What, Names] = {
-    "requests": (
-        b"x-ratelimit-limit-requests",
-        b"x-ratelimit-remaining-requests",
-        b"x-ratelimit-reset-requests",
-    ),
-    "tokens": (
-        b"x-ratelimit-limit-tokens",
-        b"x-ratelimit-remaining-tokens",
-        b"x-ratelimit-reset-tokens",
-    ),
-}
+OF_OPENAI: tuple[What, ...] = ("requests", "tokens")
 
 
 @dataclass(slots=True)
@@ -62,49 +46,58 @@ class Quota:
     limits: Limits
     plan: Plan
     is_openai: bool
-    amounts: Mapping[What, int]
+    amounts: Amounts
 
-    def headers(self) -> list[Header]:
+    def lines(self) -> bytes:
+        """The lines of a response's head that say it, as they are sent."""
         now = time.time()
-        told, budgets = _told(self.plan), self.limits.standing(self.plan, now)
-        left = [budget.left for budget in budgets]
+        told, budgets = _told(self.plan, self.is_openai), self.limits.standing(self.plan, now)
         if int(now) != told.second:
             told.begin(int(now), budgets)
-        headers = [told.policy, (b"ratelimit", told.form % tuple(left))]
-        if self.is_openai:
-            for most, name, opens, places in told.to_openai:
-                place = min(places, key=left.__getitem__) if places[1:] else places[0]
-                headers += (most[place], (name, b"%d" % left[place]), opens[place])
-        return headers
+        left = [budget.left for budget in budgets]
+        if not told.places:
+            return told.form(()) % tuple(left)
+        least = tuple([min(each, key=left.__getitem__) for each in told.places])
+        return told.form(least) % (*left, *[left[place] for place in least])
 
 
 class Told:
-    """What the headers of one plan have in common, for as long as a second lasts."""
+    """What the heads of one plan have in common, for as long as a second lasts.
 
-    def __init__(self, plan: Plan) -> None:
-        self.rules, self.whats = plan.rules, plan.whats
-        self.policy = (b"ratelimit-policy", ", ".join(map(_policy, plan.rules)).encode())
-        self.form = b""  # of the header that says what is left, for what is left of each
-        self.to_openai: list[tuple[Headers, bytes, Headers, Sequence[int]]] = []
-        self.second = 0
+    `places` are those of the limits in the plan that OpenAI's clients get told, by what they
+    count: of several the one that has least left.
+    """
+
+    def __init__(self, plan: Plan, is_openai: bool) -> None:
+        self.rules, self.second = plan.rules, 0
+        self.whats = [what for what in OF_OPENAI if is_openai and what in plan.whats]
+        self.places = [[n for n, r in enumerate(plan.rules) if r.what == w] for w in self.whats]
+        self._policy = b"ratelimit-policy: " + ", ".join(map(_policy, plan.rules)).encode()
+        self._opens_in: list[int] = []
+        self._forms: dict[tuple[int, ...], bytes] = {}
 
     def begin(self, second: int, budgets: Sequence[Budget]) -> None:
         """Know how long it is until each limit opens."""
-        opens_in = [max(int(budget.ends_at) - second, 1) for budget in budgets]
-        told = zip(self.rules, opens_in, strict=True)
-        self.form = ", ".join(f'"{rule.title}";r=%d;t={s}' for rule, s in told).encode()
-        self.to_openai = [*self._openai([_duration(s) for s in opens_in])]
+        self._opens_in = [max(int(budget.ends_at) - second, 1) for budget in budgets]
+        self._forms.clear()
         self.second = second
 
-    def _openai(
-        self, opens: Sequence[bytes]
-    ) -> Iterator[tuple[Headers, bytes, Headers, Sequence[int]]]:
-        """The headers that clients get of OpenAI's, and the places of their limits in the plan."""
-        for what, (most, left, reset) in OF_OPENAI.items():
-            if what in self.whats:
-                places = [n for n, rule in enumerate(self.rules) if rule.what == what]
-                known = [(most, b"%d" % rule.most) for rule in self.rules]
-                yield known, left, [(reset, one) for one in opens], places
+    def form(self, least: tuple[int, ...]) -> bytes:
+        """The lines, for what is left of each limit and then of those at the least places."""
+        found = self._forms.get(least)
+        if found is None:
+            found = self._forms[least] = b"".join(line + b"\r\n" for line in self._lines(least))
+        return found
+
+    def _lines(self, least: tuple[int, ...]) -> Iterator[bytes]:
+        told = zip(self.rules, self._opens_in, strict=True)
+        yield self._policy
+        yield b"ratelimit: " + ", ".join(f'"{rule.title}";r=%d;t={s}' for rule, s in told).encode()
+        for what, place in zip(self.whats, least, strict=True):
+            most, opens_in = self.rules[place].most, _duration(self._opens_in[place])
+            yield f"x-ratelimit-limit-{what}: {most}".encode()
+            yield f"x-ratelimit-remaining-{what}: %d".encode()
+            yield f"x-ratelimit-reset-{what}: {opens_in}".encode()
 
 
 def is_admitted(scope: Scope, limits: Limits, principal: Principal) -> bool:
@@ -118,7 +111,7 @@ def is_admitted(scope: Scope, limits: Limits, principal: Principal) -> bool:
     plan = limits.plan(principal, group_of(path))
     if not plan.rules:
         return True
-    amounts: Mapping[What, int] = ONE
+    amounts = ONE
     if "bytes" in plan.whats:
         amounts = {"requests": 1, "bytes": _size_bytes(state.get("declared", b"0"))}
     state[STATE] = Quota(limits, plan, path.startswith("/v1/"), amounts)
@@ -143,10 +136,25 @@ def _size_bytes(declared: bytes) -> int:
     return int(declared)
 
 
-def headers_of(state: Mapping[str, object]) -> list[Header]:
-    """What a response tells of the limits of who asked, nothing where there are none."""
+def tell(head: Message, state: Mapping[str, object]) -> None:
+    """Have the head of a response say how the limits of who asked stand, where there are any.
+
+    In lines that our own server sends as they are: a header each costs a multiple.
+    """
     quota = state.get(STATE)
-    return quota.headers() if isinstance(quota, Quota) else []
+    if not isinstance(quota, Quota):
+        return
+    lines = quota.lines()
+    if LINES in state:
+        head[LINES] = lines
+    else:
+        head["headers"] = [*head["headers"], *_headers(lines)]
+
+
+def _headers(lines: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in lines.splitlines():
+        name, _, value = line.partition(b": ")
+        yield name, value
 
 
 @lru_cache(4096)
@@ -161,19 +169,18 @@ def group_of(path: str) -> str | None:
 
 
 @lru_cache(1024)
-def _told(plan: Plan) -> Told:
-    return Told(plan)
+def _told(plan: Plan, is_openai: bool) -> Told:
+    return Told(plan, is_openai)
 
 
 def _policy(rule: Rule) -> str:
     return f'"{rule.title}";q={rule.most};w={rule.window_s}{UNITS[rule.what]}'
 
 
-@lru_cache(4096)
-def _duration(seconds: int) -> bytes:
+def _duration(seconds: int) -> str:
     """As OpenAI writes it: 6m0s, 1s."""
     hours, rest = divmod(seconds, 3600)
     minutes, rest = divmod(rest, 60)
     if hours:
-        return b"%dh%dm%ds" % (hours, minutes, rest)
-    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

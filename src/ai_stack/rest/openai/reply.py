@@ -110,9 +110,10 @@ class Reply:
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> Message:
         headers.append((b"x-request-id", self.request_id.encode()))
+        head = {"type": "http.response.start", "status": status, "headers": headers}
         if limits.STATE in self._state:
-            headers += limits.headers_of(self._state)
-        return {"type": "http.response.start", "status": status, "headers": headers}
+            limits.tell(head, self._state)
+        return head
 
 
 def _cache(answer: Answer | None) -> tuple[bytes, bytes]:

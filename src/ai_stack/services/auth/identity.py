@@ -62,7 +62,7 @@ class Identity:
     _required: bool = True
     _heard_at: float = float("-inf")
     _changes: int = 0
-    _uses: dict[str, datetime] = field(default_factory=dict)
+    _uses: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_required(self) -> bool:
@@ -73,13 +73,13 @@ class Identity:
         """The principal that was found for the very same headers, where that still holds."""
         if not (self._required or any(name == b"x-project" for name, _ in pairs)):
             return LOCAL
-        found = self._known.get(tokens.digest(pairs))
-        if found is None or time.time() >= found[1]:
+        found, now = self._known.get(tokens.digest(pairs)), time.time()
+        if found is None or now >= found[1]:
             return None
         if time.monotonic() - self._heard_at > self.grace_s:
             return None
         if found[0].key_id is not None:
-            self._uses[found[0].key_id] = datetime.now(UTC)
+            self._uses[found[0].key_id] = now
         return found[0]
 
     async def resolve(self, pairs: Pairs) -> Principal:
@@ -235,7 +235,8 @@ class Identity:
     async def _write_uses(self) -> None:
         uses, self._uses = self._uses, {}
         if uses:
-            await credentials.note_uses(self.database, uses)
+            moments = {id: datetime.fromtimestamp(at, UTC) for id, at in uses.items()}
+            await credentials.note_uses(self.database, moments)
 
 
 def principal_of(credential: Credential, project: str | None) -> Principal:

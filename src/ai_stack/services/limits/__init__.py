@@ -32,7 +32,8 @@ NOTHING: Mapping[str, Mapping[str, int]] = {}
 log = logging.getLogger(__name__)
 
 Amounts: TypeAlias = Mapping[What, int]
-Held: TypeAlias = list[tuple[Budget, int]]  # what was granted of each limit
+ONE: Amounts = {"requests": 1}
+Held: TypeAlias = Sequence[tuple[Budget, int]]  # what was granted of each limit
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +46,7 @@ class Plan:
     _open: Sequence[Budget] = ()
     _until: float = float("-inf")
     _by_what: Mapping[What, Sequence[Budget]] = field(default_factory=dict)
+    _one: Sequence[tuple[Budget, int]] = ()
 
     def open(self, budgets: Budgets, now: float) -> Sequence[Budget]:
         """What this process holds of them in their windows and periods of now."""
@@ -54,11 +56,17 @@ class Plan:
             self._by_what = {
                 what: [one for one in self._open if one.rule.what == what] for what in self.whats
             }
+            self._one = self._of(ONE)
         return self._open
 
-    def wanted(self, budgets: Budgets, amounts: Amounts, now: float) -> Held:
+    def wanted(
+        self, budgets: Budgets, amounts: Amounts, now: float
+    ) -> Sequence[tuple[Budget, int]]:
         """What is to be taken of each of them."""
         self.open(budgets, now)
+        return self._one if amounts is ONE else self._of(amounts)
+
+    def _of(self, amounts: Amounts) -> Held:
         return [
             (budget, amount)
             for what, amount in amounts.items()
@@ -190,9 +198,9 @@ async def spending(
     limits: Limits | None, principal: Principal, what: What, amount: int
 ) -> AsyncIterator[Held]:
     """Around something that may fail: then nothing is counted. It yields what is held."""
-    held: Held = []
+    held: Held = ()
     if limits is not None and principal.limits:
-        held += await limits.reserve(principal, what, amount)
+        held = await limits.reserve(principal, what, amount)
     try:
         yield held
     except BaseException:
