@@ -57,7 +57,7 @@ class Quota:
         left = [budget.left for budget in budgets]
         if not told.places:
             return told.form(()) % tuple(left)
-        least = tuple([min(each, key=left.__getitem__) for each in told.places])
+        least = tuple([min(n, key=left.__getitem__) if n[1:] else n[0] for n in told.places])
         return told.form(least) % (*left, *[left[place] for place in least])
 
 

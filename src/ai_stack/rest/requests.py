@@ -17,7 +17,7 @@ from ai_stack.errors import AIStackError, Forbidden, InvalidRequest, Unauthentic
 from ai_stack.models.principals import Principal
 from ai_stack.models.principals import Scope as Permission
 from ai_stack.rest import limits
-from ai_stack.rest.cookies import EXPLICIT, check_origin
+from ai_stack.rest.cookies import check_origin, is_explicit
 from ai_stack.rest.weight import check_weight
 from ai_stack.stack import Stack
 
@@ -76,13 +76,13 @@ async def caller_of(scope: Scope) -> Principal:
     state = scope["state"]
     stack: Stack = state["stack"]
     carried = state.get("carried", ())
-    if state.get("abroad") and not any(name in EXPLICIT for name, _ in carried):
+    if state.get("abroad") and not is_explicit(carried):
         raise Forbidden("Pages of other sites cannot ask this gateway.")
     if stack.identity.is_required:
         check_origin(scope, carried, stack.settings.public_url)
     verdicts = stack.telemetry.counted.authentications
     try:
-        principal = await stack.identity.resolve(carried)
+        principal = stack.identity.known(carried) or await stack.identity.resolve(carried)
     except AIStackError as error:
         verdicts.add(_verdict(error, carried))
         raise

@@ -12,6 +12,7 @@ import secrets
 import time
 import zlib
 from dataclasses import dataclass
+from itertools import chain
 
 from ai_stack.errors import Unauthenticated
 
@@ -89,7 +90,7 @@ def digest(pairs: Pairs) -> bytes:
 
     What parts it is in no header (RFC 9110, 5.5).
     """
-    return hashlib.sha256(b"\0".join([part for pair in pairs for part in pair])).digest()
+    return hashlib.sha256(b"\0".join(chain.from_iterable(pairs))).digest()
 
 
 def new_key() -> tuple[str, str]:

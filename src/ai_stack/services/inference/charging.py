@@ -18,7 +18,7 @@ ASSUMED = 512  # tokens of an answer that says no most
 Ended = Callable[[InferenceRecord], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Charge:
     """What was reserved for one inference."""
 
@@ -34,7 +34,13 @@ class Charge:
 async def reserve(limits: Limits, principal: Principal, call: Call) -> Charge | None:
     """Reserve what a call is expected to take, or what is left of it; raises LimitExceeded."""
     plan = limits.plan(principal, GENERATING if call.operation in GENERATION else EMBEDDING)
-    return await reserve_tokens(limits, plan, _of(call)) if "tokens" in plan.whats else None
+    if "tokens" not in plan.whats:
+        return None
+    expected = _of(call)
+    held = limits.take_held(plan, {"tokens": expected})
+    if held is not None:
+        return Charge(limits, held, expected)
+    return await reserve_tokens(limits, plan, expected)
 
 
 async def reserve_tokens(limits: Limits, plan: Plan, expected: int) -> Charge:

@@ -56,7 +56,8 @@ class Budget:
     @property
     def left(self) -> int:
         """What is left to this process, as far as it knows."""
-        return max(self.rule.most - self.spent + self.held, 0)
+        left = self.rule.most - self.spent + self.held
+        return left if left > 0 else 0
 
     def lacks(self, amount: int, least: int) -> bool:
         """Whether more has to be leased for an amount, of which the least will do."""
