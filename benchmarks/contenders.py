@@ -190,13 +190,22 @@ def stack(home: Path) -> Iterator[Stack]:
     made = Stack(home, "pgvector:")
     made.environment["AI_STACK_PORT"] = str(PORTS["stack"])
     made.environment["AI_STACK_ENGINES"] = f"http://127.0.0.1:{PORTS['direct']}/v1"
+    with held_to(LOAD_CORE):
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+
+
+@contextmanager
+def held_to(core: int) -> Iterator[None]:
+    """What this process does, and what it starts, stays on one core."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {LOAD_CORE})
+    os.sched_setaffinity(0, {core})
     try:
-        made.start()
-        yield made
+        yield
     finally:
-        made.stop()
         os.sched_setaffinity(0, before)
 
 

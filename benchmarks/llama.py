@@ -1,14 +1,15 @@
 """Tokens a second of llama.cpp with a tiny model, straight and through the gateway.
 
 llama.cpp has the core of the load to itself; the gateway and the readers share the other. Each
-round asks both in turn, with prompts that neither has seen.
+round asks both in turn, for the same text to prompts that neither has seen: how many chunks its
+tokens make decides how long it takes.
 """
 
 import statistics
 import sys
 from pathlib import Path
 
-from contenders import LOAD_CORE, PORTS, Gateway, Server
+from contenders import LOAD_CORE, PORTS, SERVER_CORE, Gateway, Server, held_to
 from rivals import Stack
 from streams import tokens_per_second
 from wrk import body
@@ -37,10 +38,11 @@ def measure(stack: Stack, folder: Path, rounds: int) -> dict[str, float]:
     url = f"llama-cpp://127.0.0.1:{PORTS['llama.cpp']}"
     gateway = Gateway(stack, AI_STACK_ENGINES=url)
     with llama(folder).running(folder, "/health") as direct, gateway.running(folder):
-        pairs = {
-            n: [_pair(direct, gateway, n, k % 2) for k in range(max(PAIRS, rounds))]
-            for n in STREAMS
-        }
+        with held_to(SERVER_CORE):
+            pairs = {
+                n: [_pair(direct, gateway, n, k % 2) for k in range(max(PAIRS, rounds))]
+                for n in STREAMS
+            }
     return {f"{n} at once, of {_direct(p):,.0f} tokens/s": _share(p) for n, p in pairs.items()}
 
 
@@ -54,14 +56,11 @@ def _share(pairs: list[tuple[float, float]]) -> float:
 
 def _pair(direct: Server, gateway: Server, streams: int, swapped: int) -> tuple[float, float]:
     """Tokens a second straight and through the gateway, measured in this order or the other."""
+    bodies = [_body() for _ in range(streams)]
     if swapped:
-        through = _rate(gateway, streams)
-        return _rate(direct, streams), through
-    return _rate(direct, streams), _rate(gateway, streams)
-
-
-def _rate(server: Server, streams: int) -> float:
-    return tokens_per_second(server.port, [_body() for _ in range(streams)])
+        through = tokens_per_second(gateway.port, bodies)
+        return tokens_per_second(direct.port, bodies), through
+    return tokens_per_second(direct.port, bodies), tokens_per_second(gateway.port, bodies)
 
 
 def _body() -> str:
