@@ -37,12 +37,15 @@ def measure(stack: Stack, folder: Path, rounds: int) -> dict[str, float]:
     """The gateway's tokens/s as a share of llama.cpp's own, for one stream and for eight."""
     url = f"llama-cpp://127.0.0.1:{PORTS['llama.cpp']}"
     gateway = Gateway(stack, AI_STACK_ENGINES=url)
-    with llama(folder).running(folder, "/health") as direct, gateway.running(folder):
-        with held_to(SERVER_CORE):
-            pairs = {
-                n: [_pair(direct, gateway, n, k % 2) for k in range(max(PAIRS, rounds))]
-                for n in STREAMS
-            }
+    with (
+        llama(folder).running(folder, "/health") as direct,
+        gateway.running(folder),
+        held_to(SERVER_CORE),
+    ):
+        pairs = {
+            n: [_pair(direct, gateway, n, k % 2) for k in range(max(PAIRS, rounds))]
+            for n in STREAMS
+        }
     return {f"{n} at once, of {_direct(p):,.0f} tokens/s": _share(p) for n, p in pairs.items()}
 
 
