@@ -29,6 +29,27 @@ def request(method: str, path: str, body: object | None = None) -> bytes:
     return head.encode() + payload
 
 
+class Client:
+    """One kept-alive connection, asked one thing at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> "Client":
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 26))
+
+    async def ask(self, message: bytes) -> bytes:
+        """The body of the answer; RuntimeError for one that is none."""
+        status, body = await _exchange(self.reader, self.writer, message)
+        if status >= 300:
+            raise RuntimeError(f"{status}: {body[:300]!r}")
+        return body
+
+    def close(self) -> None:
+        self.writer.close()
+
+
 async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes
 ) -> tuple[int, bytes]:
@@ -59,17 +80,15 @@ async def _lane(
     latencies: list[float],
     answers: list[bytes],
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 26)
+    client = await Client.open(port)
     while todo:
         n = todo.pop()
         started = time.perf_counter()
-        status, body = await _exchange(reader, writer, messages[n % len(messages)])
+        body = await client.ask(messages[n % len(messages)])
         latencies.append((time.perf_counter() - started) * 1000)
-        if status >= 300:
-            raise RuntimeError(f"{status}: {body[:300]!r}")
         if n < len(messages):
             answers[n] = body
-    writer.close()
+    client.close()
 
 
 async def _run(port: int, messages: Sequence[bytes], count: int, connections: int) -> Load:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import orjson
 import psutil
 
 from ai_stack.embedders.onnx import OnnxEmbedder
@@ -60,20 +60,21 @@ async def alternate(ways: dict[str, Way], count: int, supervisor: psutil.Process
 async def measure(stack: Stack, count: int) -> dict[str, object]:
     socket = Path(stack.runtime()) / "embedder.sock"
     embedder = await OnnxEmbedder.open(socket, "all-MiniLM-L6-v2")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.port}", timeout=30) as client:
+    client = await Client.open(stack.port)
 
-        async def search(text: str, mode: str) -> None:
-            body = {"query": text, "mode": mode, "limit": 10}
-            answer = (await client.post("/search/semantic", json=body)).json()
-            assert len(answer["results"]) == 10
-            assert not answer["cached"]
+    async def search(text: str, mode: str) -> None:
+        body = {"query": text, "mode": mode, "limit": 10}
+        answer = orjson.loads(await client.ask(request("POST", "/search/semantic", body)))
+        assert len(answer["results"]) == 10
+        assert not answer["cached"]
 
-        ways = {
-            "embedding": Way(lambda text: embedder.embed([text], "query")),
-            "semantic": Way(lambda text: search(text, "semantic")),
-            "hybrid": Way(lambda text: search(text, "hybrid")),
-        }
-        await alternate(ways, count, stack.supervisor())
+    ways = {
+        "embedding": Way(lambda text: embedder.embed([text], "query")),
+        "semantic": Way(lambda text: search(text, "semantic")),
+        "hybrid": Way(lambda text: search(text, "hybrid")),
+    }
+    await alternate(ways, count, stack.supervisor())
+    client.close()
     await embedder.aclose()
     return {name: summary(way, ways["embedding"]) for name, way in ways.items()}
 
