@@ -13,6 +13,8 @@ import pytest
 from shells import Shell
 from stacks import alive
 
+pytestmark = pytest.mark.alone
+
 CACHES = {"redis", "redis-kept"}
 PARTS = {"postgres", *CACHES, "embedder", "vectors", "llama-cpp", "worker", "aidb-mcp"}
 
