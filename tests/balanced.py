@@ -15,13 +15,13 @@ WORDS = 2000
 
 
 class Load:
-    """Clients on threads until it is left; what failed and what was cut off is kept.
+    """Asks on threads until it is left; what failed and what was cut off is kept.
 
-    With `retries` a client tries again, as a careful one does: with the same idempotency key.
+    With `retries` it asks again, as a careful client does: with the same idempotency key.
     """
 
-    def __init__(self, client: httpx.Client, retries: int = 0) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[], httpx.Client], retries: int = 0) -> None:
+        self._connect = connect
         self._retries = retries
         self._stop = threading.Event()
         self.counts: Counter[str] = Counter()
@@ -32,6 +32,7 @@ class Load:
         self._threads = [threading.Thread(target=self._repeat, args=(kind,)) for kind in kinds * 2]
 
     def __enter__(self) -> "Load":
+        self._client = self._connect()
         for thread in self._threads:
             thread.start()
         return self
@@ -45,6 +46,7 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self._client.close()
 
     @property
     def done(self) -> int:
@@ -60,9 +62,9 @@ class Load:
 
     def missing(self) -> list[str]:
         """What was acknowledged and is not there."""
-        return [
-            one for one in self.written if self._client.get(f"/documents/{one}").status_code != 200
-        ]
+        with self._connect() as client:
+            asked = {one: client.get(f"/documents/{one}") for one in self.written}
+        return [one for one, answer in asked.items() if answer.status_code != 200]
 
     def _repeat(self, kind: Callable[[], None]) -> None:
         while not self._stop.is_set():

@@ -1,5 +1,6 @@
 """The programs that a deployment needs: found, installed from a lock, or missed by name."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from failure import Failed, say
 
 ROOT = Path(__file__).resolve().parents[2]
+TUNNEL = Path("/dev/net/tun")
 LOCK = ROOT / "deploy/containers/compose.lock"
 
 
@@ -21,6 +23,16 @@ def find_engine(wanted: str | None) -> str:
     raise Failed(
         f"there is no {' and no '.join(names)} on PATH. Install podman; on Debian:\n"
         "  apt install podman netavark aardvark-dns catatonit uidmap slirp4netns fuse-overlayfs"
+    )
+
+
+def check_tunnel(engine: str) -> None:
+    """Return where this user can have networks of its own; Failed says how, where not."""
+    if engine != "podman" or os.geteuid() == 0 or os.access(TUNNEL, os.R_OK | os.W_OK):
+        return
+    raise Failed(
+        f"{TUNNEL} cannot be opened by this user, and podman without root has no network without "
+        f"it. As root: `modprobe tun` where it is missing, `chmod 666 {TUNNEL}` where it is there."
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from containers import BALANCER, DEPLOY, GATEWAY, LOOK_S, Containers
 from failure import Failed, say
-from needs import ROOT
+from needs import ROOT, check_tunnel
 from place import OWNERS
 
 STORES = ("postgres", "redis", "redis-kept", "qdrant", "embedder", "llama-cpp", "redis-insight")
@@ -24,6 +24,7 @@ GRACE_S = 690
 
 def deploy(stack: Containers, replicas: int, without: Sequence[str], *, build: bool) -> None:
     """Everything that is missing, in order; a gateway of an older image is replaced in turn."""
+    check_tunnel(stack.engine)
     stack.place.make()
     choose(stack, replicas, without)
     if build:

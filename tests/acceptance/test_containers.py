@@ -31,7 +31,7 @@ pytestmark = pytest.mark.containers
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("/var/tmp/ai-stack-containers")  # keeps the images for the next time
-USER = "ai-stack-test"
+USER, TUNNEL = "ai-stack-test", Path("/dev/net/tun")
 LEFT_OUT = ("--without=qdrant", "--without=redis-insight")  # of which there is no image
 GATEWAY, LOAD_S = "aidb-mcp", 20.0
 TOOLS = ("gcc", "cc", "g++", "make", "ld", "rustc")
@@ -55,7 +55,6 @@ class Deployed:
         self.said.append(done.stderr)
         return done.stdout + done.stderr
 
-    @property
     def client(self) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60)
@@ -64,20 +63,25 @@ class Deployed:
         return self.podman("exec", self.podman.names(service)[0], *command)
 
     def found(self, query: str) -> list[str]:
-        with self.client as client:
+        with self.client() as client:
             answer = client.post("/search/semantic", json={"query": query, "limit": 3})
         assert answer.status_code == 200, answer.text
         return [result["document"]["content"] for result in answer.json()["results"]]
 
 
-def build(root: Podman) -> None:
-    """All images that the compose files name and that can be had."""
+def provide(root: Podman) -> None:
+    """The images that the compose files name and that the deployment does not build itself."""
     if not root.has(podman.BASE):
         podman.make_base(root)
-    file = ROOT / "deploy/containers/Containerfile"
-    root("build", "--format=docker", "--pull=never", "-f", file, "-t", OWN, ROOT)
     for name in STAND_INS:
         podman.make_stand_in(root, name)
+
+
+def build(root: Podman) -> None:
+    """The image of the gateway, where no deployment has built it."""
+    if not root.has(OWN):
+        file = ROOT / "deploy/containers/Containerfile"
+        root("build", "--format=docker", "--pull=never", "-f", file, "-t", OWN, ROOT)
 
 
 def ordinary_user() -> str:
@@ -86,6 +90,7 @@ def ordinary_user() -> str:
         pwd.getpwnam(USER)
     except KeyError:
         subprocess.run(["useradd", "--create-home", USER], check=True)
+    TUNNEL.chmod(0o666)  # as udev has it; a machine without udev may not
     if USER not in Path("/etc/subuid").read_text():
         more = ("--add-subuids=700000-765535", "--add-subgids=700000-765535")
         subprocess.run(["usermod", *more, USER], check=True)
@@ -98,7 +103,7 @@ def root() -> Podman:
     podman.install()
     FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
     made = Podman.of(FOLDER / "root", "root")
-    build(made)
+    provide(made)
     return made
 
 
@@ -106,11 +111,13 @@ def root() -> Podman:
 def deployed(request: pytest.FixtureRequest, root: Podman) -> Iterator[Deployed]:
     machine = root
     if request.param == "rootless":
+        build(root)
         machine = Podman.of(FOLDER / "rootless", ordinary_user())
         podman.hand_on(root, machine)
     made = clone(machine)
+    own = ["--no-build"] if request.param == "rootless" else []
     try:
-        made.deploy("--no-build", *LEFT_OUT)
+        made.deploy(*own, *LEFT_OUT)
         made.key = json.loads(made.inside(GATEWAY, "ai-stack", "keys", "create", "t", "--json"))[
             "key"
         ]
@@ -160,7 +167,7 @@ def test_one_command_leads_to_three_healthy_gateways(deployed: Deployed) -> None
     status = deployed.deploy("status")
     assert "not healthy" not in status
     assert len(re.findall(r": healthy", status)) == 10
-    with deployed.client as client:
+    with deployed.client() as client:
         health = client.get("/health").json()
     assert health["status"] == "healthy", health
     assert health["services"]["llama-cpp"]["status"] == "healthy"
@@ -219,7 +226,7 @@ def test_nobody_comes_in_without_a_key(deployed: Deployed) -> None:
 
 
 def test_a_document_goes_in_and_is_found(deployed: Deployed) -> None:
-    with deployed.client as client:
+    with deployed.client() as client:
         body = {"content": "Old copies are kept for thirty days."}
         assert client.post("/documents", json=body).status_code == 201
     assert deployed.found("how long do we keep old copies")[0] == body["content"]

@@ -41,6 +41,20 @@ def test_it_says_what_is_missing(tmp_path: Path) -> None:
     assert status == 1 and "no podman and no docker on PATH" in said and "apt install" in said
 
 
+def test_who_cannot_have_a_network_is_told_how(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    needs = imported(monkeypatch, ROOT / "scripts/deploy", "needs")
+    device = tmp_path / "tun"
+    monkeypatch.setattr(needs, "TUNNEL", device)
+    monkeypatch.setattr(needs.os, "geteuid", lambda: 1000)
+    with pytest.raises(needs.Failed, match="modprobe tun"):
+        needs.check_tunnel("podman")
+    needs.check_tunnel("docker")
+    device.touch()
+    needs.check_tunnel("podman")
+
+
 def test_it_opens_to_others_by_tls_alone(tmp_path: Path) -> None:
     program = tmp_path / "podman"
     program.write_text("#!/bin/sh\nexit 1\n")
