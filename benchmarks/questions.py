@@ -23,6 +23,7 @@ import psutil
 
 from ai_stack.embedders.onnx import OnnxEmbedder
 from documents import Corpus, ingest
+from load import Client, request
 from rivals import Stack, folder, processor_s
 
 ASKED = "where in the manual is it said how thing number {n} of kind {kind} is set up and kept"
