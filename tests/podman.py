@@ -84,6 +84,17 @@ class Podman:
                 shutil.chown(path, user, user)
         return made
 
+    def begin_anew(self) -> None:
+        """End what podman keeps of an ordinary user between commands, as a new login would.
+
+        A run that was broken off leaves a network there that is none.
+        """
+        self.run(["podman", "system", "migrate"], check=False)
+        runtime = self.folder / "runtime"
+        shutil.rmtree(runtime)
+        runtime.mkdir(mode=0o700)
+        shutil.chown(runtime, self.user, self.user)
+
     @property
     def home(self) -> Path:
         return self.folder / "home"

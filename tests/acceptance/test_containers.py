@@ -113,6 +113,7 @@ def deployed(request: pytest.FixtureRequest, root: Podman) -> Iterator[Deployed]
     if request.param == "rootless":
         build(root)
         machine = Podman.of(FOLDER / "rootless", ordinary_user())
+        machine.begin_anew()
         podman.hand_on(root, machine)
     made = clone(machine)
     own = ["--no-build"] if request.param == "rootless" else []
