@@ -12,6 +12,7 @@ from typing import cast
 
 import httptools
 
+from ai_stack.engines.addresses import Addresses
 from ai_stack.engines.origin import Origin
 from ai_stack.errors import EngineBroken, EngineFailed, EngineUnavailable, TooBusy
 from ai_stack.models.traces import Place
@@ -285,6 +286,7 @@ class Client:
         self._connecting = 0
         self._closed = False
         self._tls = tls
+        self._addresses = Addresses(origin.host)
 
     def get(self, path: str) -> Coroutine[None, None, Answer]:
         return self._answered(self._head("GET", path) + b"\r\n", b"")
@@ -338,13 +340,25 @@ class Client:
         return connection
 
     async def _dialled(self) -> Connection:
+        """By the first of its addresses at which it is met; the error of the last where by none."""
+        failure = OSError("its name leads nowhere")
+        for address in await self._addresses.find():
+            try:
+                return await self._dialled_at(address)
+            except OSError as error:
+                failure = error
+        self._addresses.doubt()
+        raise failure
+
+    async def _dialled_at(self, address: str) -> Connection:
         loop, origin = asyncio.get_running_loop(), self.origin
         if origin.tls and self._tls is None:
             self._tls = ssl.create_default_context()
+        name = None if self._tls is None else origin.host
         connection = Connection(self)
         try:
             await loop.create_connection(
-                lambda: connection, origin.host, origin.port, ssl=self._tls
+                lambda: connection, address, origin.port, ssl=self._tls, server_hostname=name
             )
         except BaseException:
             connection.abort()
@@ -384,6 +398,7 @@ class Client:
     async def aclose(self) -> None:
         """Drop every connection, also those in use."""
         self._closed = True
+        self._addresses.close()
         self._idle.clear()
         for connection in tuple(self._open):
             connection.drop()
