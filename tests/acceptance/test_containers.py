@@ -64,7 +64,8 @@ class Deployed:
 
     def found(self, query: str) -> list[str]:
         with self.client() as client:
-            answer = client.post("/search/semantic", json={"query": query, "limit": 3})
+            body = {"query": query, "limit": 3, "filter": {"kind": "promise"}}
+            answer = client.post("/search/semantic", json=body)
         assert answer.status_code == 200, answer.text
         return [result["document"]["content"] for result in answer.json()["results"]]
 
@@ -228,7 +229,7 @@ def test_nobody_comes_in_without_a_key(deployed: Deployed) -> None:
 
 def test_a_document_goes_in_and_is_found(deployed: Deployed) -> None:
     with deployed.client() as client:
-        body = {"content": "Old copies are kept for thirty days."}
+        body = {"content": "Old copies are kept for thirty days.", "metadata": {"kind": "promise"}}
         assert client.post("/documents", json=body).status_code == 201
     assert deployed.found("how long do we keep old copies")[0] == body["content"]
 
