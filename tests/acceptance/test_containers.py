@@ -70,19 +70,14 @@ class Deployed:
         return [result["document"]["content"] for result in answer.json()["results"]]
 
 
-def provide(root: Podman) -> None:
-    """The images that the compose files name and that the deployment does not build itself."""
+def build(root: Podman) -> None:
+    """All images that the compose files name and that can be had."""
     if not root.has(podman.BASE):
         podman.make_base(root)
+    file = ROOT / "deploy/containers/Containerfile"
+    root("build", "--format=docker", "--pull=never", "-f", file, "-t", OWN, ROOT)
     for name in STAND_INS:
         podman.make_stand_in(root, name)
-
-
-def build(root: Podman) -> None:
-    """The image of the gateway, where no deployment has built it."""
-    if not root.has(OWN):
-        file = ROOT / "deploy/containers/Containerfile"
-        root("build", "--format=docker", "--pull=never", "-f", file, "-t", OWN, ROOT)
 
 
 def ordinary_user() -> str:
@@ -104,7 +99,7 @@ def root() -> Podman:
     podman.install()
     FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
     made = Podman.of(FOLDER / "root", "root")
-    provide(made)
+    build(made)
     return made
 
 
@@ -112,7 +107,6 @@ def root() -> Podman:
 def deployed(request: pytest.FixtureRequest, root: Podman) -> Iterator[Deployed]:
     machine = root
     if request.param == "rootless":
-        build(root)
         machine = Podman.of(FOLDER / "rootless", ordinary_user())
         machine.begin_anew()
         podman.hand_on(root, machine)
