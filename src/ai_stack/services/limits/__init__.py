@@ -59,9 +59,7 @@ class Plan:
             self._one = self._of(ONE)
         return self._open
 
-    def wanted(
-        self, budgets: Budgets, amounts: Amounts, now: float
-    ) -> Sequence[tuple[Budget, int]]:
+    def wanted(self, budgets: Budgets, amounts: Amounts, now: float) -> Held:
         """What is to be taken of each of them."""
         self.open(budgets, now)
         return self._one if amounts is ONE else self._of(amounts)
