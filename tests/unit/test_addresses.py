@@ -1,12 +1,12 @@
 """Where a name leads, while its resolver answers, fails and stands still."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from ai_stack.engines import addresses
-from ai_stack.engines.addresses import Addresses
+from ai_stack import addresses
+from ai_stack.addresses import Addresses
 
 
 class Resolver:
@@ -26,6 +26,17 @@ class Resolver:
         return self.told or ()
 
 
+def only(place: str) -> Callable[[str], Awaitable[str]]:
+    """A dialler that meets somebody at one address."""
+
+    async def dial(address: str) -> str:
+        if address != place:
+            raise OSError(f"nobody at {address}")
+        return f"met at {address}"
+
+    return dial
+
+
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     made = Resolver()
@@ -43,7 +54,6 @@ async def test_many_who_ask_at_once_are_told_by_one_lookup(resolver: Resolver) -
 async def test_an_address_is_not_looked_up(resolver: Resolver) -> None:
     for address in ("127.0.0.1", "::1"):
         fixed = Addresses(address)
-        fixed.doubt()
         assert await fixed.find() == (address,)
     assert resolver.asked == 0
 
@@ -54,8 +64,9 @@ async def test_what_was_known_serves_while_nobody_tells(
 ) -> None:
     found = Addresses("engine")
     await found.find()
-    found.doubt()
     resolver.told = told
+    with pytest.raises(OSError, match="nobody"):
+        await found.met(only("nowhere"))
     assert await found.find() == ("10.0.0.1",)
     found.close()
 
@@ -63,10 +74,11 @@ async def test_what_was_known_serves_while_nobody_tells(
 async def test_where_nobody_was_met_is_looked_up_again(resolver: Resolver) -> None:
     found = Addresses("engine")
     await found.find()
-    resolver.told = ("10.0.0.2",)
+    resolver.told = ("10.0.0.2", "10.0.0.3")
     assert await found.find() == ("10.0.0.1",)
-    found.doubt()
-    assert await found.find() == ("10.0.0.2",)
+    with pytest.raises(OSError, match=r"nobody at 10\.0\.0\.1"):
+        await found.met(only("10.0.0.3"))
+    assert await found.met(only("10.0.0.3")) == "met at 10.0.0.3"
 
 
 async def test_a_name_that_never_led_anywhere_is_an_error(resolver: Resolver) -> None:

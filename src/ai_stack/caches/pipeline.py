@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypeAlias, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import hiredis
 
+from ai_stack.addresses import Addresses
 from ai_stack.errors import SettingsError
 
 TIMEOUT_S, LOOK_S, PAUSE_S = 0.25, 0.05, 0.5
@@ -89,6 +91,7 @@ class Pipeline:
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
         self._paused_until = float("-inf")
+        self._places = _Places()
 
     async def call(self, *command: Part) -> Answer:
         """The answer to one command; Down for a server that cannot give one now."""
@@ -182,21 +185,39 @@ class Pipeline:
         return link
 
     async def _reached(self, address: Address) -> "_Link":
-        loop = asyncio.get_running_loop()
         if address.path is not None:
+            loop = asyncio.get_running_loop()
             return (await loop.create_unix_connection(self._new_link, address.path))[1]
-        context = ssl.create_default_context() if address.tls else None
-        place = (address.host, address.port)
-        return (await loop.create_connection(self._new_link, *place, ssl=context))[1]
+        return await self._places[address.host].met(partial(self._dialled, address))
+
+    async def _dialled(self, address: Address, place: str) -> "_Link":
+        loop = asyncio.get_running_loop()
+        tls = ssl.create_default_context() if address.tls else None
+        name = address.host if address.tls else None
+        return (
+            await loop.create_connection(
+                self._new_link, place, address.port, ssl=tls, server_hostname=name
+            )
+        )[1]
 
     def _new_link(self) -> "_Link":
         return _Link(self._rest)
 
     async def aclose(self) -> None:
+        for places in self._places.values():
+            places.close()
         if self._connecting is not None:
             self._connecting.cancel()
         if self._link is not None:
             self._link.end()
+
+
+class _Places(dict[str, Addresses]):
+    """Where each host is that was asked: the server's, or the sentinels' and their master's."""
+
+    def __missing__(self, host: str) -> Addresses:
+        found = self[host] = Addresses(host)
+        return found
 
 
 class _Waiter(Protocol):

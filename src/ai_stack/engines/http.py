@@ -12,7 +12,7 @@ from typing import cast
 
 import httptools
 
-from ai_stack.engines.addresses import Addresses
+from ai_stack.addresses import Addresses
 from ai_stack.engines.origin import Origin
 from ai_stack.errors import EngineBroken, EngineFailed, EngineUnavailable, TooBusy
 from ai_stack.models.traces import Place
@@ -332,25 +332,14 @@ class Client:
         self._connecting += 1
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                connection = await self._dialled()
+                connection = await self._addresses.met(self._dialled)
         except (OSError, UnicodeError) as error:
             raise EngineUnavailable from error
         finally:
             self._connecting -= 1
         return connection
 
-    async def _dialled(self) -> Connection:
-        """By the first of its addresses at which it is met; the error of the last where by none."""
-        failure = OSError("its name leads nowhere")
-        for address in await self._addresses.find():
-            try:
-                return await self._dialled_at(address)
-            except OSError as error:
-                failure = error
-        self._addresses.doubt()
-        raise failure
-
-    async def _dialled_at(self, address: str) -> Connection:
+    async def _dialled(self, address: str) -> Connection:
         loop, origin = asyncio.get_running_loop(), self.origin
         if origin.tls and self._tls is None:
             self._tls = ssl.create_default_context()

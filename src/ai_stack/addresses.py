@@ -1,16 +1,20 @@
 """Where a name leads: looked up once for all who ask, and remembered while no resolver tells.
 
 A resolver that forgets a name for a while, or stands still, as those of containers do when their
-neighbours change, takes away no server that is there (RFC 8767).
+neighbours change, takes away no server that is there (RFC 8767). Nor does it take all threads that
+look names up: a lookup goes on when who asked for it has left, and no other begins beside it.
 """
 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 FRESH_S, PATIENT_S = 5.0, 1.0
+
+T = TypeVar("T")
 
 
 class Addresses:
@@ -37,9 +41,19 @@ class Addresses:
             raise self._error
         return self._known
 
-    def doubt(self) -> None:
-        """Nobody was met there: the next one who asks looks again."""
+    async def met(self, dial: Callable[[str], Awaitable[T]]) -> T:
+        """What `dial` gives at the first address where it succeeds, else the last one's error.
+
+        Where nobody was met, the next one who asks looks again. Raises as `find` and `dial` do.
+        """
+        failure = OSError("its name leads nowhere")
+        for address in await self.find():
+            try:
+                return await dial(address)
+            except OSError as error:
+                failure = error
         self._known_at = float("-inf")
+        raise failure
 
     async def _look(self) -> None:
         try:
