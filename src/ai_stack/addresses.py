@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-FRESH_S, PATIENT_S = 5.0, 1.0
+FRESH_S = 5.0
+PATIENT_S = 0.1  # far below the quarter of a second in which Redis has to be reached
 
 T = TypeVar("T")
 

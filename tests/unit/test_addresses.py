@@ -7,6 +7,7 @@ import pytest
 
 from ai_stack import addresses
 from ai_stack.addresses import Addresses
+from ai_stack.caches.pipeline import Address, Pipeline
 
 
 class Resolver:
@@ -41,7 +42,6 @@ def only(place: str) -> Callable[[str], Awaitable[str]]:
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     made = Resolver()
     monkeypatch.setattr(addresses, "resolved", made)
-    monkeypatch.setattr(addresses, "PATIENT_S", 0.05)
     return made
 
 
@@ -97,6 +97,27 @@ async def test_one_who_leaves_while_it_is_looked_up_takes_nothing_with_him(
             await found.find()
     assert resolver.asked == 1
     found.close()
+
+
+async def test_a_redis_is_met_in_its_time_while_the_resolver_stands_still(
+    resolver: Resolver,
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"+PONG\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    pipeline = Pipeline(Address.read(f"redis://redis:{server.sockets[0].getsockname()[1]}"))
+    resolver.told = ("127.0.0.1",)
+    await pipeline._places["redis"].find()
+    pipeline._places["redis"]._known_at = float("-inf")  # it was long ago
+    resolver.told = None
+    assert await pipeline.call("PING") == b"PONG"
+    assert resolver.asked == 2
+    await pipeline.aclose()
+    server.close()
 
 
 async def test_the_systems_resolver_is_asked() -> None:
