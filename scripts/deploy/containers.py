@@ -1,5 +1,6 @@
 """The containers of one project, as podman or docker and their compose handle them."""
 
+import json
 import os
 import re
 import subprocess
@@ -77,6 +78,16 @@ class Containers:
             command = [self.engine, "healthcheck", "run", name]
             return subprocess.run(command, capture_output=True).returncode == 0
         return self("inspect", "--format={{.State.Health.Status}}", name).strip() == "healthy"
+
+    def ill(self, name: str) -> set[str]:
+        """The services that do not answer this gateway in time, as `ai-stack health` names them."""
+        command = [self.engine, "exec", name, "ai-stack", "health", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        try:
+            services = json.loads(done.stdout)["services"]
+        except (ValueError, KeyError):
+            raise Failed(f"{name} tells nothing of its health:\n{done.stderr[-4000:]}") from None
+        return {one for one, told in services.items() if told["status"] == "unhealthy"}
 
     def wait(self, services: Iterable[str], timeout_s: float = HEALTHY_S) -> None:
         """Until every container of these services is healthy; Failed with its log when not."""

@@ -13,13 +13,14 @@ from place import OWNERS
 
 STORES = ("postgres", "redis", "redis-kept", "qdrant", "embedder", "llama-cpp", "redis-insight")
 LATER = ("qdrant", "llama-cpp", "redis-insight")  # the gateway answers without them
+NEEDED = {"postgres", "redis", "embedder", "jobs"}  # and not without these, as /health names them
 # What may be left out, and what then stands in its place.
 OPTIONAL = {
     "qdrant": {"AI_STACK_VECTORS_URL": "pgvector:"},
     "llama-cpp": {"AI_STACK_ENGINES": "llama-cpp:"},
     "redis-insight": {},
 }
-GRACE_S = 690
+GRACE_S, REACHED_S = 690, 60
 
 
 def deploy(stack: Containers, replicas: int, without: Sequence[str], *, build: bool) -> None:
@@ -49,6 +50,7 @@ def deploy(stack: Containers, replicas: int, without: Sequence[str], *, build: b
         restart(stack)
     stack.wait([GATEWAY, "worker", BALANCER])
     await_gateways(stack)
+    await_services(stack)
     conclude(stack, [name for name in stores if name in LATER])
 
 
@@ -123,11 +125,22 @@ def restart(stack: Containers) -> None:
 
 def await_gateways(stack: Containers) -> None:
     """Until the balancer sends requests to all gateways."""
-    wanted, until = len(stack.names(GATEWAY)), time.monotonic() + 60
+    wanted, until = len(stack.names(GATEWAY)), time.monotonic() + REACHED_S
     while stack.gateways_up() < wanted:
         if time.monotonic() > until:
             raise Failed(f"the balancer finds {stack.gateways_up()} of {wanted} gateways")
         time.sleep(LOOK_S)
+
+
+def await_services(stack: Containers) -> None:
+    """Until each gateway reaches all that it cannot do without."""
+    until = time.monotonic() + REACHED_S
+    for name in stack.names(GATEWAY):
+        while ill := sorted(stack.ill(name) & NEEDED):
+            if time.monotonic() > until:
+                raise Failed(f"{name} does not reach {', '.join(ill)}:\n{stack.log(name)}")
+            time.sleep(LOOK_S)
+    say("  all that they need answers them")
 
 
 def conclude(stack: Containers, later: Iterable[str]) -> None:

@@ -117,3 +117,61 @@ def test_it_knows_the_image_of_each_service(containers: ModuleType, tmp_path: Pa
         assert stack.image_of(name) == image
     stack.environment = {"AI_STACK_POSTGRES_IMAGE": "mine:1"}
     assert stack.image_of("postgres") == "mine:1"
+
+
+class Gateways:
+    """Three gateways, and what is ill each time that one of them is asked."""
+
+    def __init__(self, ill: list[set[str]]) -> None:
+        self._ill = ill
+
+    def names(self, service: str) -> list[str]:
+        return [f"{service}-{number}" for number in (1, 2, 3)]
+
+    def ill(self, name: str) -> set[str]:
+        return self._ill.pop(0) if self._ill else set()
+
+    def log(self, name: str) -> str:
+        return f"what {name} logged"
+
+
+def test_it_ends_when_every_gateway_reaches_what_it_needs(
+    verbs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "LOOK_S", 0.0)
+    waiting: list[set[str]] = [{"redis", "embedder"}, {"redis"}, {"llama-cpp", "vectors"}]
+    verbs.await_services(Gateways(waiting))
+    assert waiting == []
+
+
+def test_it_says_what_a_gateway_does_not_reach(
+    verbs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "REACHED_S", 0.0)
+    with pytest.raises(verbs.Failed, match="aidb-mcp-1 does not reach jobs, redis:\nwhat aidb"):
+        verbs.await_services(Gateways([{"redis", "jobs", "vectors"}] * 9))
+
+
+@pytest.mark.parametrize(
+    ("printed", "ill"),
+    [
+        (
+            '{"services": {"redis": {"status": "unhealthy"}, "jobs": {"status": "healthy"}}}',
+            {"redis"},
+        ),
+        ('{"services": {"vectors": {"status": "disabled"}}}', set()),
+        ("", None),
+    ],
+)
+def test_a_gateway_tells_what_does_not_answer_it(
+    containers: ModuleType, place: ModuleType, tmp_path: Path, printed: str, ill: set[str] | None
+) -> None:
+    program = tmp_path / "podman"
+    program.write_text(f"#!/bin/sh\necho '{printed}'\necho no gateway >&2\nexit 1\n")
+    program.chmod(0o755)
+    stack = containers.Containers(str(program), [COMPOSE], place.Place(tmp_path, tmp_path))
+    if ill is None:
+        with pytest.raises(containers.Failed, match="no gateway"):
+            stack.ill("aidb-mcp-1")
+    else:
+        assert stack.ill("aidb-mcp-1") == ill
