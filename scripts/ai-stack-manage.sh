@@ -118,7 +118,7 @@ run_tests() {
     local all="not plants and not containers" folders=() folder
     for folder in unit contracts integration acceptance reliability; do folders+=("tests/$folder"); done
     "$venv/bin/python" -m pytest -m "$all and not alone and not reliability" --durations=20 \
-        -n auto --maxprocesses 4 --dist loadfile "${folders[@]}"
+        -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile "${folders[@]}"
     "$venv/bin/python" -m pytest -m "$all and (alone or reliability)" --durations=20 "${folders[@]}"
 }
 
