@@ -338,6 +338,7 @@ ROWS = (
         "0 unexpected answers, refusals before any body, nothing of another project",
         measure,
         ("scopeless", "lasting-keys", "body-first"),
+        calm=True,
     ),
     Row(
         15,
@@ -345,5 +346,6 @@ ROWS = (
         "identical verdicts; 0 accepted that are odd",
         measure_carriers,
         ("prefix-keys", "loose-cookies"),
+        calm=True,
     ),
 )

@@ -264,5 +264,6 @@ ROWS = (
         "identical bytes and top 10; bad ones refused, untouched",
         measure,
         ("skipping-table", "unchecked-backup"),
+        calm=True,
     ),
 )

@@ -193,5 +193,6 @@ ROWS = (
         "0 foreign canaries of 50 projects × 200 prompts, exact and semantic cache on",
         measure,
         ("shared-answers", "shared-questions"),
+        calm=True,
     ),
 )

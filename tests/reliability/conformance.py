@@ -105,6 +105,7 @@ ROWS = (
         "40 of 40 checks of 0.1.16, all that 2026-07-28 requires, and skills",
         measure,
         ("empty-resources", "lax-skills"),
+        calm=True,
     ),
 )
 

@@ -206,5 +206,6 @@ ROWS = (
         "0 get out, behind each wall of this machine",
         measure_escapes,
         ("open-wall",),
+        calm=True,
     ),
 )

@@ -360,5 +360,6 @@ ROWS = (
         "0 accepted, 0 requests to the canary",
         measure,
         ("believing", "timeless"),
+        calm=True,
     ),
 )

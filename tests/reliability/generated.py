@@ -149,5 +149,6 @@ ROWS = (
         "0 5xx; 8 of 10 planted bugs found",
         measure,
         ("ten-bugs",),
+        calm=True,
     ),
 )

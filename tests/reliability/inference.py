@@ -194,6 +194,7 @@ ROWS = (
         "0 hung, 0 raw exceptions; [DONE] only where the engine's own was clean",
         measure_shapes,
         ("false-end", "trusting-relay"),
+        calm=True,
     ),
     Row(
         9,

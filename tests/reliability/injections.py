@@ -209,6 +209,7 @@ ROWS = (
         "0 unapproved tool runs, 0 outbound requests",
         measure,
         ("trusting-agent",),
+        calm=True,
     ),
 )
 

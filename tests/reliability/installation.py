@@ -158,5 +158,6 @@ ROWS = (
         "0 drift",
         measure,
         tuple(PLANTED),
+        calm=True,
     ),
 )

@@ -556,5 +556,6 @@ ROWS = (
         "100 %",
         measure,
         ("loose-types", "forgotten-usage"),
+        calm=True,
     ),
 )

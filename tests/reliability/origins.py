@@ -246,5 +246,6 @@ ROWS = (
         "0 accepted",
         measure,
         ("any-name", "any-port", "squeezed-paths"),
+        calm=True,
     ),
 )

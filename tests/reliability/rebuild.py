@@ -137,5 +137,6 @@ ROWS = (
         "all ids back from PostgreSQL, same top 10",
         measure,
         ("skipping-reindex",),
+        calm=True,
     ),
 )

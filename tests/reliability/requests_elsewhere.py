@@ -255,6 +255,7 @@ ROWS = (
         "0 visits to the canary, 0 connections to what is not public",
         measure,
         ("trusting-fetch", "looking-twice"),
+        calm=True,
     ),
 )
 

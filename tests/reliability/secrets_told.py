@@ -234,5 +234,6 @@ ROWS = (
         "of 20 planted secrets 0 found",
         measure,
         ("chatty-log", "plain-keys"),
+        calm=True,
     ),
 )

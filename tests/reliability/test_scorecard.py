@@ -10,7 +10,6 @@ from reliability.grounds import Ground, stack
 from reliability.scorecard import ROWS, VARIABLES, run, table
 from reliability.verdicts import NotRunHere, Row, Verdict
 
-pytestmark = pytest.mark.reliability
 SEED = 1
 SHARED = [row for row in ROWS.values() if not row.disk_bytes]
 DISKS = [row for row in ROWS.values() if row.disk_bytes]
@@ -38,16 +37,28 @@ async def verdict(row: Row, ground: Ground, logs: Path, plant: str | None = None
     return found
 
 
+def marks(row: Row, *, further: bool = False) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.reliability] * (not row.calm) + [pytest.mark.plants] * further
+
+
+def kept(rows: list[Row]) -> list[object]:
+    return [pytest.param(row, id=str(row.number), marks=marks(row)) for row in rows]
+
+
 def planted(rows: list[Row]) -> list[object]:
     """Each row with each of its defects; those after a row's first are marked `plants`."""
     return [
-        pytest.param(row, name, id=f"{row.number}-{name}", marks=[pytest.mark.plants] * (n > 0))
+        pytest.param(row, name, id=f"{row.number}-{name}", marks=marks(row, further=n > 0))
         for row in rows
         for n, name in enumerate(row.plants)
     ]
 
 
-@pytest.mark.parametrize("row", SHARED, ids=lambda row: str(row.number))
+def test_no_promise_is_missing() -> None:
+    assert sorted(ROWS) == [*range(1, 29)]
+
+
+@pytest.mark.parametrize("row", kept(SHARED))
 async def test_promise_is_kept(row: Row, ground: Ground, tmp_path: Path) -> None:
     assert (await verdict(row, ground, tmp_path)).faults == ()
 
@@ -59,7 +70,7 @@ async def test_planted_defect_turns_it_red(
     assert (await verdict(row, ground, tmp_path, plant)).verdict == "FAIL"
 
 
-@pytest.mark.parametrize("row", DISKS, ids=lambda row: str(row.number))
+@pytest.mark.parametrize("row", kept(DISKS))
 async def test_promise_is_kept_on_a_full_disk(
     row: Row, full_ground: Ground, tmp_path: Path
 ) -> None:

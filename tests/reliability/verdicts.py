@@ -40,7 +40,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`plants` are names in plants.py; `disk` is the size of the tmpfs that the row wants."""
+    """`plants` are names in plants.py; `disk_bytes` is the size of the tmpfs that the row wants.
+
+    A calm row measures no time and no memory, so that other work may go on beside it.
+    """
 
     number: int
     promise: str
@@ -48,6 +51,7 @@ class Row:
     measure: Callable[[Trial], Awaitable[Measured]]
     plants: tuple[str, ...]
     disk_bytes: int = 0
+    calm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,5 +203,6 @@ ROWS = (
         "0 duplicate, 0 missing",
         measure_repeats,
         ("forgotten-key",),
+        calm=True,
     ),
 )
