@@ -337,6 +337,7 @@ class Host:
         server = ChannelServer({"list": self.list, "serve": self.serve})
         task = asyncio.create_task(server.serve(socket_))
         while not socket_.exists():
+            assert not task.done(), task.result()
             await asyncio.sleep(0.01)
         try:
             yield f"llama-cpp://{socket_}"

@@ -364,9 +364,10 @@ async def test_a_killed_worker_costs_no_step_and_does_nothing_twice(
     model.slow_s, asked = 1.5, len(model.seen)
     worker = _worker(settings)
     try:
-        while len(model.seen) < asked + 2:
-            assert worker.poll() is None, "the worker ended by itself"
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while len(model.seen) < asked + 2:
+                assert worker.poll() is None, "the worker ended by itself"
+                await asyncio.sleep(0.02)
     finally:
         worker.kill()
         await asyncio.to_thread(worker.wait)

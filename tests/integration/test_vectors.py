@@ -66,7 +66,7 @@ async def test_what_an_upsert_has_returned_survives_a_kill(
             acknowledged += 100
 
     writing = asyncio.create_task(write())
-    while acknowledged < 1000:
+    while acknowledged < 1000 and not writing.done():
         await asyncio.sleep(0.005)
     await engine.kill()
     with pytest.raises(VectorsUnavailable):

@@ -60,6 +60,7 @@ async def channel(child: Child, tmp_path: Path) -> AsyncIterator[Channel]:
     server = ChannelServer({name: getattr(child, name) for name in names})
     serving = asyncio.create_task(server.serve(socket))
     while not socket.exists():
+        assert not serving.done(), serving.result()
         await asyncio.sleep(0.01)
     made = Channel(socket, timeout_s=5)
     yield made
