@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Coroutine, Iterable
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.errors import AIStackError
 from ai_stack.models.principals import Principal
 from ai_stack.services.agent import QUEUE as AGENTS
@@ -94,7 +95,7 @@ async def _use_configured_model(stack: Stack) -> None:
 
 async def _follow(indexing: Indexing, longest: int | None) -> None:
     """One lane: while it waits for the embedder, another reads and writes."""
-    while True:
+    while not is_cancelled():
         try:
             done = await indexing.apply_due(longest=longest)
         except AIStackError as error:

@@ -2,10 +2,14 @@
 
 import asyncio
 import random
+from contextlib import suppress
 
+import procrastinate
+import psycopg
 import pytest
 
-from ai_stack.database import Database, changes, open_database
+from ai_stack.alongside import is_cancelled
+from ai_stack.database import Database, changes, job_worker, open_database
 from ai_stack.database import documents as rows
 from ai_stack.database.documents import Lease
 from ai_stack.errors import DatabaseUnavailable, DeadlineExceeded
@@ -64,3 +68,43 @@ async def test_writers_and_appliers_of_the_same_documents_never_deadlock(
                 await changes.finish(tx, leases)
 
     await asyncio.gather(write(), write(), apply(), apply())
+
+
+async def test_work_that_is_cancelled_while_connections_break_ends(
+    database: Database, database_url: str
+) -> None:
+    async def forever() -> None:
+        while not is_cancelled():
+            with suppress(DatabaseUnavailable):
+                await database.read(PROJECT, "SELECT pg_sleep(0.002)", {})
+
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        for _ in range(40):
+            works = [asyncio.create_task(forever()) for _ in range(4)]
+            await asyncio.sleep(0.02)
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+            for work in works:
+                await asyncio.sleep(random.random() / 250)
+                work.cancel()
+            _, going_on = await asyncio.wait(works, timeout=5)
+            assert not going_on
+
+
+async def test_a_worker_that_is_stopped_while_postgresql_goes_ends(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave(*_: object) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise procrastinate.exceptions.ConnectorException from None
+
+    monkeypatch.setattr(job_worker, "_work", leave)
+    working = asyncio.create_task(job_worker.work(database, leave, 1))
+    await asyncio.sleep(0.01)
+    working.cancel()
+    _, going_on = await asyncio.wait({working}, timeout=5)
+    assert not going_on

@@ -4,6 +4,7 @@ Only this package and the pgvector store hold SQL. A unit of work is opened by t
 service method; inner ones receive it. The role in use sees views, never tables.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -144,8 +145,16 @@ class Database:
             except (PoolTimeout, psycopg.errors.QueryCanceled):  # again would take as long again
                 raise
             except psycopg.OperationalError:
-                await self.pool.check()  # drops what a restart of the server has left dead
+                await asyncio.shield(self._checked())
                 return await statement()
+
+    async def _checked(self) -> None:
+        """Drop the connections that a restart of the server has left dead.
+
+        The pool takes a cancellation for the fault of a connection, so this is done apart from
+        who waits for it.
+        """
+        await self.pool.check()
 
     async def _read(
         self, project_id: UUID | None, sql: str, parameters: dict[str, object]

@@ -12,6 +12,7 @@ from uuid import UUID
 import procrastinate
 from procrastinate.jobs import Job
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import ROLE, Database
 from ai_stack.database.jobs import QUEUE, STALLED_S, TASK, rescue
 from ai_stack.errors import AIStackError
@@ -33,7 +34,7 @@ async def work(database: Database, execute: Execute, concurrency: int, queue: st
     `execute(run_id, tries)` returns when the run has ended and raises when it is to be tried
     again, after a delay that grows.
     """
-    while True:
+    while not is_cancelled():
         try:
             await _work(database, execute, concurrency, queue)
         except Exception as error:  # noqa: BLE001 (supervision: PostgreSQL may go and come)
@@ -75,7 +76,7 @@ async def _work(database: Database, execute: Execute, concurrency: int, queue: s
 
 async def _rescue(database: Database) -> None:
     """Queue again, all the time, what workers were doing that have died."""
-    while True:
+    while not is_cancelled():
         try:
             if found := await rescue(database):
                 log.warning("the workers of %d runs are gone: queued again", found)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import Database
 from ai_stack.database.locks import connect
 
@@ -52,7 +53,7 @@ class Notices:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _listen(self) -> None:
-        while True:
+        while not is_cancelled():
             try:
                 await self._hear()
             except psycopg.Error as error:

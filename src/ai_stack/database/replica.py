@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from ai_stack.alongside import alongside
+from ai_stack.alongside import alongside, is_cancelled
 from ai_stack.database import Database
 from ai_stack.errors import AIStackError
 
@@ -81,7 +81,7 @@ class Replica:
                 await self._database.aclose()
 
     async def _watch(self) -> None:
-        while True:
+        while not is_cancelled():
             try:
                 await self._look()
             except AIStackError as error:

@@ -23,6 +23,7 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.errors import AIStackError, NotFound
 from ai_stack.mcp.calls import Call, Context
 from ai_stack.mcp.resources import DOCUMENTS, document_id
@@ -63,7 +64,7 @@ class Subscriptions:
             await asyncio.gather(watcher, return_exceptions=True)
 
     async def _watch(self, watched: "Watched", bus: InMemorySubscriptionBus) -> None:
-        while True:
+        while not is_cancelled():
             try:
                 for event in await watched.changes():
                     await bus.publish(event)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import numpy as np
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import Database, changes, chunks
 from ai_stack.database.chunks import NewChunk, State
 from ai_stack.database.documents import Lease
@@ -108,7 +109,7 @@ class Indexing:
             await asyncio.gather(keeper, return_exceptions=True)
 
     async def _keep(self, project_id: UUID, leases: Sequence[Lease]) -> None:
-        while True:
+        while not is_cancelled():
             await asyncio.sleep(LEASE_S / 3)
             try:
                 async with self.database.transaction(project_id) as tx:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import Database, artifacts, budgets, inferences, locks, runs
 from ai_stack.errors import AIStackError
 from ai_stack.services.inference.stored import StoredResponses
@@ -49,7 +50,7 @@ class Retention:
 
     async def keep_sweeping(self) -> None:
         """Sweep every hour, without end."""
-        while True:
+        while not is_cancelled():
             try:
                 async with locks.only_one(self.database, "retention") as lock:
                     while True:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import Database, census
 from ai_stack.errors import AIStackError
 from ai_stack.services.scrape import Scrape
@@ -35,7 +36,7 @@ class Telling:
 
     async def keep_telling(self) -> None:
         """Tell without end."""
-        while True:
+        while not is_cancelled():
             try:
                 await self.tell()
             except AIStackError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import Database, Transaction, documents, locks, run_files
 from ai_stack.database import imports as rows
 from ai_stack.database.imports import Followed
@@ -63,7 +64,7 @@ class Watching:
     async def watch(self) -> None:
         """Watch without end."""
         delay = RETRY_S
-        while True:
+        while not is_cancelled():
             try:
                 async with locks.only_one(self.database, KIND) as lock:
                     await self.runs.abandon(self.principal, KIND)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.errors import AIStackError, Forbidden, Unauthenticated
 
 LOOK_S = 5.0
@@ -36,7 +37,7 @@ async def _watch(
     work: asyncio.Task[object],
     refusals: list[AIStackError],
 ) -> None:
-    while True:
+    while not is_cancelled():
         await asyncio.sleep(LOOK_S)
         try:
             await check()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
-from ai_stack.alongside import alongside
+from ai_stack.alongside import alongside, is_cancelled
 from ai_stack.database import Database, credentials
 from ai_stack.errors import AIStackError, Forbidden, Unauthenticated
 from ai_stack.models.principals import (
@@ -212,7 +212,7 @@ class Identity:
         self.heard()
 
     async def _follow(self) -> None:
-        while True:
+        while not is_cancelled():
             with suppress(AIStackError):
                 await self._listen()
             await asyncio.sleep(RETRY_S)
@@ -227,7 +227,7 @@ class Identity:
             log.warning("changes of rights cannot be heard: %s", type(error).__name__)
 
     async def _note(self) -> None:
-        while True:
+        while not is_cancelled():
             await asyncio.sleep(USES_S)
             with suppress(AIStackError):
                 await self._write_uses()

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.database import Database, locks
 from ai_stack.errors import AIStackError
 from ai_stack.services.backup import shelf
@@ -35,7 +36,7 @@ class Daily:
     async def keep_making(self) -> None:
         """Without end; what fails is told, and tried again within the hour."""
         began = time.monotonic()
-        while True:
+        while not is_cancelled():
             pause_s = self.look_s
             try:
                 async with locks.only_one(self.database, "backup") as lock:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from ai_stack.alongside import is_cancelled
 from ai_stack.errors import AIStackError, StackError
 from ai_stack.models.inference import InferenceRecord
 from ai_stack.services.inference.prices import Price
@@ -55,7 +56,7 @@ class Journal:
 
     async def keep_writing(self) -> None:
         """Write what waits, again and again, without end."""
-        while True:
+        while not is_cancelled():
             try:
                 await self.flush()
             except AIStackError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeAlias
 
-from ai_stack.alongside import alongside
+from ai_stack.alongside import alongside, is_cancelled
 from ai_stack.caches.counters import Counters
 from ai_stack.database import Database
 from ai_stack.errors import AIStackError, LimitExceeded, TooLarge, Unavailable
@@ -181,7 +181,7 @@ class Limits:
                 await self.budgets.close()
 
     async def _keep_settling(self) -> None:
-        while True:
+        while not is_cancelled():
             await asyncio.sleep(LOOK_S)
             try:
                 await self.budgets.look()
