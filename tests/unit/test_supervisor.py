@@ -1,6 +1,8 @@
 """The supervisor's parts that need no server: logs, backoff, layout, account, descriptions."""
 
+import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,11 @@ import pytest
 from ai_stack.cli.masking import masked
 from ai_stack.errors import SettingsError, StackError
 from ai_stack.settings import environment_of, load_settings, read_settings
-from ai_stack.supervisor import folder, leftovers, parts, postgres, redis
+from ai_stack.supervisor import Part, folder, leftovers, parts, postgres, redis
 from ai_stack.supervisor.account import Account, closed_folder, find_account
+from ai_stack.supervisor.child import Launcher
 from ai_stack.supervisor.journal import Follower, Journal, stamped, tail
-from ai_stack.supervisor.keeper import Backoff
+from ai_stack.supervisor.keeper import Backoff, Keeper
 
 ME = Account(os.getuid(), os.getgid(), "me", "me")
 
@@ -54,6 +57,21 @@ def test_lines_of_all_logs_are_put_in_the_order_of_their_times():
     lines = ["7:M 22 Nov 2026 10:00:02.500 * redis", "2026-11-22T10:00:03.1Z python", "  trace"]
     times = [time for time, _, _ in stamped(lines, "x")]
     assert times == ["2026-11-22 10:00:02.500000", "2026-11-22 10:00:03.1", "2026-11-22 10:00:03.1"]
+
+
+async def test_a_part_is_not_well_from_the_moment_that_its_process_has_ended(tmp_path: Path):
+    part, journal = Part("sleeper", ("sleep", "60")), Journal(tmp_path / "a.log")
+    launcher = Launcher(find_account("nobody", ()), Path("/"), {"PATH": os.environ["PATH"]})
+    keeper = Keeper(part, launcher, journal, say=print, changed=lambda: None, backoff=Backoff())
+    living = asyncio.create_task(keeper.run([]))
+    await keeper.ready.wait()
+    assert keeper.is_well and keeper.child is not None
+    keeper.child.send(signal.SIGKILL)
+    while keeper.child.exit_status is None:
+        await asyncio.sleep(0)
+    assert not keeper.is_well
+    living.cancel()
+    await asyncio.gather(living, return_exceptions=True)
 
 
 def test_the_pause_doubles_is_capped_and_spread():

@@ -59,17 +59,27 @@ class Keeper:
 
     def status(self) -> PartStatus:
         troubled = self._state in ("restarting", "failing")
-        running = self.child is not None and self.child.exit_status is None
+        pid = self._pid
         return PartStatus(
             name=self.part.name,
             state=self._state,
-            pid=self.child.pid if self.child is not None and running else None,
-            uptime_s=round(time.monotonic() - self._began_s, 1) if running else 0.0,
+            pid=pid,
+            uptime_s=0.0 if pid is None else round(time.monotonic() - self._began_s, 1),
             restarts=self._restarts,
             detail=self._detail,
             log=tuple(self._journal.recent_lines(10)) if troubled else (),
             once=self.part.once,
         )
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it answers or is done; not once its process has ended, if nobody saw it yet."""
+        return self.ready.is_set() and (self.part.once or self._pid is not None)
+
+    @property
+    def _pid(self) -> int | None:
+        """That of the process which runs."""
+        return self.child.pid if self.child is not None and self.child.exit_status is None else None
 
     async def run(self, needs: Sequence["Keeper"]) -> None:
         """Until cancelled, or done for a `once` part."""

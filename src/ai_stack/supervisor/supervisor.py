@@ -84,7 +84,7 @@ class Supervisor:
 
     def status(self) -> StackStatus:
         return StackStatus(
-            healthy=all(keeper.ready.is_set() for keeper in self.keepers.values()),
+            healthy=all(keeper.is_well for keeper in self.keepers.values()),
             stopping=self._stop.is_set(),
             pid=os.getpid(),
             started_at=self._started_at,

@@ -32,7 +32,7 @@ PAGES = {
     "/data": "{}",
     "/outside": HEAD
     + "<img src='http://elsewhere.invalid/a.png'><a href='http://elsewhere.invalid/'>"
-    "out</a><script>fetch('http://elsewhere.invalid/b'); fetch('/leads-out');"
+    "out</a><img src='/leads-out'><script>fetch('http://elsewhere.invalid/b');"
     "new WebSocket('ws://elsewhere.invalid/c')</script>",
     "/slow": HEAD
     + "<p id=late></p><script>setTimeout(() => late.textContent = 'now', 300)</script>",
