@@ -53,7 +53,7 @@ class Retention:
         while not is_cancelled():
             try:
                 async with locks.only_one(self.database, "retention") as lock:
-                    while True:
+                    while not is_cancelled():
                         await lock.check()
                         log.info("swept %d rows that were old", await self.sweep())
                         await asyncio.sleep(PAUSE_S)

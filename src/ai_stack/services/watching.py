@@ -69,7 +69,7 @@ class Watching:
                 async with locks.only_one(self.database, KIND) as lock:
                     await self.runs.abandon(self.principal, KIND)
                     watch = Watch(self)
-                    while True:
+                    while not is_cancelled():
                         await lock.check()
                         await asyncio.sleep(await watch.look())
                         delay = RETRY_S

@@ -40,7 +40,7 @@ class Daily:
             pause_s = self.look_s
             try:
                 async with locks.only_one(self.database, "backup") as lock:
-                    while True:
+                    while not is_cancelled():
                         await lock.check()
                         if await asyncio.to_thread(self._is_due, time.monotonic() - began):
                             await self._make()
